@@ -11,12 +11,16 @@ from pippin.conditioning.config import ConditioningConfig
 from pippin.data.config import OpenMojiConfig
 from pippin.denoisers.mmdit.config import mmdit
 from pippin.evaluation.measure import Measure
+from pippin.evaluation.metric_registry import find_metric
+from pippin.plugins import imported_modules
 from pippin.recipes.recipe import Recipe
 from pippin.studies.executors import LocalExecutor
 from pippin.studies.runner import run_study
 from pippin.studies.shipped.demo import demo_study
+from pippin.system.installation import is_offline
 from pippin.system.lock import folder_lock
 from pippin.system.signals import TrainingDivergedError
+from pippin.system.text import progress_hidden
 from pippin.system.worker_processes import start_worker
 from pippin.training.config import TrainConfig
 
@@ -44,6 +48,18 @@ def execute(recipe: Recipe, folder: Path) -> list[Measure]:
             better="lower",
         )
     ]
+
+
+def worker_state(metric: str) -> dict[str, object]:
+    """What a worker knows from its parent: switches, progress bars, imports, and a metric's
+    words."""
+    return {
+        "offline": is_offline(),
+        "hub": os.environ.get("HF_HUB_OFFLINE"),
+        "quiet": progress_hidden(),
+        "imports": imported_modules(),
+        "description": find_metric(metric).description,
+    }
 
 
 def lock_and_wait(folder: Path) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small trainer that runs in milliseconds, on synthetic latents."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from pippin.denoisers.config import DenoiserConfig
 from pippin.denoisers.mmdit.config import MMDiTConfig
 from pippin.diffusion.config import DiffusionConfig
 from pippin.distributed.world import SINGLE_RANK, World
-from pippin.model import build_model
+from pippin.model import LatentDenoiser, build_model
 from pippin.objective import Objective
 from pippin.training.config import TrainConfig
+from pippin.training.log import Monitor
 from pippin.training.loop import Trainer
 from pippin.types import Batch, Conditions, stack_controls
 
@@ -69,3 +70,12 @@ def make_trainer(
     config = replace(CONFIG, **settings)
     objective = Objective(DiffusionConfig())
     return Trainer(model, objective, conditioning, config, seed=0, folder=folder, world=world)
+
+
+def make_monitor(every: int, run: Callable[[LatentDenoiser, int], None]) -> Monitor:
+    """Monitor of a run whose weights are not sharded."""
+    return Monitor(every=every, run=run, build=_build_none)
+
+
+def _build_none() -> LatentDenoiser:
+    raise AssertionError("only sharded weights are gathered into another model")

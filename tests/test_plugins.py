@@ -5,6 +5,8 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,8 +23,13 @@ from pippin.control import Control, Corner, Size
 from pippin.denoisers.dit.config import DiTConfig
 from pippin.denoisers.dit.model import DiT
 from pippin.denoisers.registry import denoiser_config, register_denoiser
+from pippin.evaluation.image_metric import image_metrics
+from pippin.evaluation.metric_registry import find_metric
 from pippin.model import build_model
 from pippin.recipes.table import RECIPES, get_recipe
+from pippin.studies.execution import execute
+from pippin.studies.runner import refuse_unmeasured
+from pippin.studies.shipped.table import get_study
 from pippin.types import Conditions, stack_controls
 
 MODULE = """
@@ -61,9 +68,8 @@ def process(monkeypatch, tmp_path):
     monkeypatch.setenv(plugins.VARIABLE, "")
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(tmp_path)
-    plugins._loaded.clear()
+    monkeypatch.setattr(plugins, "_state", plugins._Loading())
     yield
-    plugins._loaded.clear()
     for name in [name for name in RECIPES if name.startswith("tests_plugin")]:
         del RECIPES[name]
 
@@ -106,14 +112,77 @@ def test_an_entry_point_is_imported_when_its_kind_is_met(module, tmp_path):
     assert denoiser_config(module).__module__ == module
 
 
+METRIC = """
+from pippin import ImageMetric, declare_metric
+
+KIND = declare_metric(
+    ImageMetric(
+        name="NAME",
+        description="Mine.",
+        better="lower",
+        values=lambda images: images[:, 0, 0, 0],
+    )
+)
+"""
+
+
+@pytest.mark.parametrize("first", ["name", "all"])
+def test_a_plugin_with_metrics_only_is_imported(first, tmp_path):
+    """By whatever asks first: a report for a name, or an evaluation for all metrics of images."""
+    name = f"tests_plugin{next(NUMBERS)}"
+    (tmp_path / f"{name}.py").write_text(METRIC.replace("NAME", name))
+    install(tmp_path, name, name)
+    if first == "name":
+        assert find_metric(name).description == "Mine."
+    assert name in [kind.name for kind in image_metrics()]
+
+
+def test_a_study_with_a_broken_plugin_stops_before_training(tmp_path):
+    (tmp_path / "tests_plugin_metric.py").write_text("import tests_no_such_module")
+    install(tmp_path, "mine", "tests_plugin_metric")
+    with pytest.raises(ConfigError, match="plugin mine = tests_plugin_metric"):
+        refuse_unmeasured(get_study("demo-quick"), execute)
+
+
 def test_a_broken_plugin_is_named_with_its_package(tmp_path):
     (tmp_path / "tests_plugin_broken.py").write_text("import tests_no_such_module")
     install(tmp_path, "mine", "tests_plugin_broken")
     wanted = (
         r"plugin mine = tests_plugin_broken of the package dist-mine .*pip uninstall dist-mine"
     )
-    with pytest.raises(ConfigError, match=wanted):
-        denoiser_config("tests_absent")
+    for _ in range(2):  # the second call must not say that the kind is unknown
+        with pytest.raises(ConfigError, match=wanted):
+            denoiser_config("tests_absent")
+
+
+def test_a_plugin_may_look_for_names_while_it_is_imported(tmp_path):
+    code = "from pippin.plugins import load_plugins; load_plugins(); done = True"
+    (tmp_path / "tests_plugin_inner.py").write_text(code)
+    install(tmp_path, "mine", "tests_plugin_inner:done")
+    plugins.load_plugins()
+    assert sys.modules["tests_plugin_inner"].done
+
+
+def test_a_thread_waits_for_the_plugins_that_another_imports(tmp_path):
+    code = "import time; time.sleep(0.3); done = True"
+    (tmp_path / "tests_plugin_slow.py").write_text(code)
+    install(tmp_path, "mine", "tests_plugin_slow")
+    thread = threading.Thread(target=plugins.load_plugins)
+    thread.start()
+    while "tests_plugin_slow" not in sys.modules:
+        time.sleep(0.01)
+    plugins.load_plugins()
+    assert sys.modules["tests_plugin_slow"].done
+    thread.join()
+
+
+def test_a_module_that_cannot_be_imported_is_not_left_to_workers(module):
+    with pytest.raises(ConfigError, match="tests_absent: no such module"):
+        plugins.import_modules(["tests_absent"])
+    assert plugins.VARIABLE not in os.environ
+    with pytest.raises(ConfigError, match="tests_absent: no such module"):
+        plugins.import_modules([module, "tests_absent", "tests_later"])
+    assert plugins.imported_modules() == [module]
 
 
 def install(folder, name, value):

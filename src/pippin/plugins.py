@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Import of modules that register denoisers, conditioners, recipes or studies of their own.
+"""Import of modules that add denoisers, conditioners, recipes, studies or metrics of their own.
 
 The user names such a module (``--import MODULE``), or an installed package declares it as an entry
 point of the group ``pippin.plugins``. A recipe, run or checkpoint names none: opening a downloaded
@@ -10,8 +10,10 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 
 from pippin.config import ConfigError
 
@@ -20,21 +22,48 @@ GROUP = "pippin.plugins"
 VARIABLE = "PIPPIN_IMPORT"
 """Environment variable by which worker processes know the imported modules, joined by commas."""
 
-_loaded = threading.Event()
+
+@dataclass(kw_only=True)
+class _Loading:
+    """Progress of :func:`load_plugins` in this process."""
+
+    loading: bool = False
+    """The thread that holds the lock imports: a module may call :func:`load_plugins` itself."""
+    loaded: bool = False
+    error: Exception | None = None
+    """Why a module could not be imported."""
+
+
+_registering: dict[str, None] = {}
+"""Modules of :func:`note_registration`, in their order."""
+_lock = threading.RLock()
+_state = _Loading()
 
 
 def import_modules(names: Sequence[str]) -> None:
     """Import modules, in this process and in the worker processes that it starts.
 
-    The current folder is searched after Python's path.
+    The current folder is searched after Python's path. Worker processes do not import a module
+    that this process failed to import.
 
     Raises:
         ConfigError: no such module.
     """
-    if names:  # recorded first: a signal during a long import prints the whole command
-        os.environ[VARIABLE] = ",".join(dict.fromkeys([*imported_modules(), *names]))
-    for name in names:
-        _import(name)
+    recorded = imported_modules()
+    _record([*recorded, *names])  # first: a signal during a long import prints the whole command
+    for position, name in enumerate(names):
+        try:
+            _import(name)
+        except Exception:
+            _record([*recorded, *names[:position]])
+            raise
+
+
+def _record(names: Sequence[str]) -> None:
+    if names:
+        os.environ[VARIABLE] = ",".join(dict.fromkeys(names))
+    else:
+        os.environ.pop(VARIABLE, None)
 
 
 def imported_modules() -> list[str]:
@@ -45,17 +74,70 @@ def imported_modules() -> list[str]:
 def load_plugins() -> None:
     """Import the modules of :data:`VARIABLE` and of installed plugins, once in a process.
 
-    Called when a name is not registered, so that a process without such names imports nothing.
+    Called when a name is not registered, by evaluations, which measure every declared metric of
+    single images, and at the start of a study's worker processes.
 
     Raises:
-        ConfigError: a module cannot be imported; the message names it.
+        ConfigError: a module cannot be imported; the message names it. Later calls raise the same
+            error.
     """
-    if _loaded.is_set():
-        return
-    _loaded.set()
-    import_modules(imported_modules())
-    for entry in entry_points(group=GROUP):
-        _load(entry)
+    with _lock:
+        if _state.error is not None:
+            raise _state.error
+        if _state.loading or _state.loaded:
+            return
+        _state.loading = True
+        try:
+            import_modules(imported_modules())
+            for entry in entry_points(group=GROUP):
+                _load(entry)
+            _state.loaded = True
+        except Exception as error:
+            _state.error = error
+            raise
+        finally:
+            _state.loading = False
+
+
+def note_registration(owner: object) -> None:
+    """Record the module of a registered class or function: a study's workers import it too."""
+    module = str(getattr(owner, "__module__", ""))
+    if module.partition(".")[0] not in ("", "pippin", "__main__", "__mp_main__"):
+        _registering[module] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerModules:
+    """Modules that a process imports because the process that started it has."""
+
+    named: tuple[str, ...] = ()
+    """Modules of ``--import``."""
+    registering: tuple[str, ...] = ()
+    """Modules of registered classes and functions, which a program may have imported itself."""
+
+    @classmethod
+    def of_this_process(cls) -> "WorkerModules":
+        """What this process has imported so far."""
+        return cls(named=tuple(imported_modules()), registering=tuple(_registering))
+
+    def load(self) -> None:
+        """Import them, and installed plugins. Registering modules that are not on Python's path,
+        such as a notebook's, are skipped.
+
+        Raises:
+            ConfigError: a module cannot be imported; the message names it.
+        """
+        import_modules(self.named)
+        for name in filter(_is_found, self.registering):
+            import_module(name)
+        load_plugins()
+
+
+def _is_found(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):  # no such package, or a module without a file
+        return False
 
 
 def register_advice(function: str) -> str:

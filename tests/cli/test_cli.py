@@ -15,6 +15,7 @@ from pippin.cli.main import VERBS, main
 from pippin.cli.parsing.options import parse, parse_seeds
 from pippin.encoders.config import TextConfig
 from pippin.recipes.table import RECIPES
+from pippin.system.text import progress_hidden
 
 
 def pippin(*arguments, **options):
@@ -147,15 +148,19 @@ def test_seeds():
 
 def test_quiet_hides_progress_bars_and_nothing_else(monkeypatch):
     import pippin.cli.show
-    from pippin.system.text import progress_hidden
 
     calls = []
-    monkeypatch.setattr(
-        pippin.cli.show, "main", lambda argv: calls.append((argv, progress_hidden())) or 0
-    )
+    script = "from pippin.system.text import progress_hidden; print(progress_hidden())"
+
+    def show(argv):
+        worker = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        calls.append((argv, progress_hidden(), worker.stdout))
+        return 0
+
+    monkeypatch.setattr(pippin.cli.show, "main", show)
     assert main(["show", "x", "--quiet", "--json"]) == 0
     assert main(["show", "x"]) == 0
-    assert calls == [(["x", "--json"], True), (["x"], False)]
+    assert calls == [(["x", "--json"], True, "True\n"), (["x"], False, "False\n")]
 
 
 def test_no_bar_is_shown_without_asking_for_it():

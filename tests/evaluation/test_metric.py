@@ -10,12 +10,16 @@ from pathlib import Path
 import pytest
 
 from pippin.config import ConfigError
+from pippin.evaluation.distances import metric_of_features
+from pippin.evaluation.image_metric import ImageMetric
 from pippin.evaluation.metric import OTHER, MetricKind
-from pippin.evaluation.metric_parameters import CurvePosition
+from pippin.evaluation.metric_parameters import CurvePosition, Number
 from pippin.evaluation.metric_registry import declare_metric, find_metric, metric_kinds, near_names
 from pippin.evaluation.metrics.declared.best_setting import AT_BEST_SCALE, SEARCH_AT_REQUEST
 from pippin.evaluation.metrics.declared.captions import CLIP_SCORE
-from pippin.evaluation.metrics.declared.distances import FD, FID, KID
+from pippin.evaluation.metrics.declared.distances import FD, FID, KID, SFD, SFID
+from pippin.evaluation.metrics.declared.distances import INCEPTION_LIKE_SCORE as IS_LIKE
+from pippin.evaluation.metrics.declared.distances import INCEPTION_SCORE as IS
 from pippin.evaluation.metrics.declared.drift import DRIFT, EFFECT, LPIPS
 from pippin.evaluation.metrics.declared.scene import ACCURACY
 from pippin.evaluation.metrics.declared.zero_shot import ZERO_SHOT
@@ -92,6 +96,7 @@ def test_parameters_are_typed():
     assert inner.of == KID(features="dinov2") and inner.features == "dinov2"
     assert inner.in_features("inception").name == "KID-inception at best scale"
     assert find_metric("coverage").in_features("inception").name == "coverage"
+    assert find_metric("FD-efflite0").in_features("dinov2").name == "FD-dinov2"
     assert find_metric("FID").features == "inception"
 
 
@@ -106,11 +111,52 @@ def test_any_other_name_is_kept_and_shown(name):
     assert metric.leads and metric.group == "other" and metric.description == ""
 
 
+@pytest.mark.parametrize(("any_features", "official"), [(FD, FID), (SFD, SFID), (IS_LIKE, IS)])
+def test_published_inception_features_have_an_official_name(any_features, official):
+    """A run with the published weights never writes ``FD-inception``."""
+    assert any_features(features="efflite0").in_features("inception") == official()
+    in_best = ZERO_SHOT(of=any_features(features="efflite0")).in_features("inception")
+    assert in_best.name == f"zero-shot {official.name}"
+    assert metric_of_features(any_features, "inception") == official()
+    other = any_features.name.format(features="inception-ab12cd34")
+    assert metric_of_features(any_features, "inception-ab12cd34").name == other
+    assert find_metric(other).kind is any_features
+    assert find_metric(any_features.name.format(features="inception")).kind is OTHER
+
+
 def test_missing_and_wrong_parameters_are_refused():
     with pytest.raises(TypeError, match=r"needs \['control'\]; got \[\]"):
         DRIFT()
     with pytest.raises(TypeError, match=r"'FID' takes \[\]"):
         FID(features="efflite0")
+
+
+LEVEL = {"level": Number(examples=(1.0,))}
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"name": "glow {level}"}, r'\{level\} of its name has no parameter; .*s=\{"level"'),
+        ({"name": "{control} or {control}"}, "each placeholder stands once; got '{control} or"),
+        ({"name": ""}, "each placeholder stands once; got ''"),
+        ({"name": "glow {}"}, "must be a plain name such as {control}; got 'glow {}'"),
+        ({"name": "glow {level:g}", "parameters": LEVEL}, "plain name .*; got 'glow {level:g}'"),
+        ({"name": "glow {"}, "braces of its name are unbalanced .*: 'glow {'"),
+        ({"name": "glow", "label": "glow {at}"}, r"\{at\} of its label is not one .* has: none"),
+        ({"name": "glow {at}", "description": "{level}"}, r"its description .*, which has: at;"),
+    ],
+)  # fmt: skip
+def test_placeholders_without_parameter_are_refused_when_declared(declared, message):
+    with pytest.raises(ConfigError, match=message):
+        MetricKind(**{"description": "Glow.", "better": "lower"} | declared)
+
+
+def test_the_metric_of_a_function_takes_no_placeholder():
+    glow = {"description": "Glow.", "better": "lower", "values": lambda images: images}
+    with pytest.raises(ConfigError, match="takes no placeholder; got: at; declare an ImageMetric"):
+        ImageMetric(name="glow {at}", **glow)
+    assert ImageMetric(name="glow 1", **glow)().name == "glow 1"
 
 
 def test_near_names_are_longer_or_similar_ones():

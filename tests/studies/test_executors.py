@@ -3,12 +3,14 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import fields, replace
+from importlib import import_module
 from pathlib import Path
 
 import fake_runs
@@ -16,16 +18,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pippin import plugins
 from pippin.cli.parsing.options import parse
 from pippin.cli.study import StudyCommand
 from pippin.config import ConfigError
+from pippin.plugins import WorkerModules
 from pippin.runs.checkpoint import newest_intact_checkpoint
 from pippin.studies.executors import LocalExecutor
 from pippin.studies.results import read
 from pippin.studies.runner import run_study
 from pippin.studies.slurm import Resumable, SlurmConfig, SlurmExecutor
 from pippin.studies.study import Axis, Study
+from pippin.system.installation import LIBRARY_SWITCHES, SWITCH, offline_mode
 from pippin.system.lock import FolderBusyError, folder_lock
+from pippin.system.text import hidden_progress
 from pippin.training.config import InitConfig
 
 
@@ -128,6 +134,71 @@ def test_a_job_takes_a_slot_that_no_running_job_holds():
     finally:
         long.cancel()
         long.end(time.monotonic() + 60)
+
+
+METRIC = """
+from pippin import ImageMetric, declare_metric
+
+declare_metric(
+    ImageMetric(
+        name="NAME",
+        description="of NAME",
+        better="lower",
+        values=lambda images: images[:, 0, 0, 0],
+    )
+)
+"""
+
+
+@pytest.fixture
+def metric_modules(tmp_path, monkeypatch):
+    """Two modules on Python's path; each declares the metric of its name."""
+    names = ["tests_named_metric", "tests_program_metric"]
+    for name in names:
+        (tmp_path / f"{name}.py").write_text(METRIC.replace("NAME", name))
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    monkeypatch.setenv(plugins.VARIABLE, "")
+    monkeypatch.setattr(plugins, "_registering", {})
+    for switch in (SWITCH, *LIBRARY_SWITCHES):
+        monkeypatch.delenv(switch, raising=False)
+    return names
+
+
+def test_a_worker_takes_over_the_state_of_its_parent_at_its_start(metric_modules):
+    """The fork server keeps the environment of the first job."""
+    named, program = metric_modules
+    executor = LocalExecutor(1)
+
+    def state(metric):
+        return executor.submit(fake_runs.worker_state, metric).result()
+
+    before = state(named)
+    assert before == {
+        "offline": False, "hub": None, "quiet": False, "imports": [], "description": ""
+    }  # fmt: skip
+    with offline_mode(True), hidden_progress():
+        plugins.import_modules([named])
+        inside = state(named)
+    import_module(program)  # by the program itself
+    after = state(program)
+    assert inside == {
+        "offline": True, "hub": "1", "quiet": True, "imports": [named],
+        "description": f"of {named}",
+    }  # fmt: skip
+    assert after == before | {"imports": [named], "description": f"of {program}"}
+
+
+def test_a_job_of_a_cluster_imports_the_modules_of_its_study(metric_modules):
+    """Whatever its environment: a cluster may hand over none."""
+    named, program = metric_modules
+    job = pickle.dumps(
+        Resumable(WorkerModules(named=(named,), registering=(program, "tests_x.y")))
+    )
+    state = pickle.loads(job)(fake_runs.worker_state, program)
+    assert (state["imports"], state["description"]) == ([named], f"of {program}")
+    again = pickle.loads(job).checkpoint(fake_runs.worker_state, named)
+    assert again.result()["description"] == f"of {named}"
+    assert "tests_x" not in sys.modules
 
 
 def test_a_run_ends_with_a_study_that_is_killed(tmp_path, monkeypatch):

@@ -191,6 +191,20 @@ def test_resuming_on_other_data_is_refused(batches: Batches, tmp_path: Path) -> 
         AutoencoderTrainer(CONFIG, tmp_path, resume=True, data=other)
 
 
+def test_a_state_of_another_network_names_the_command_that_trained_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    AutoencoderTrainer(CONFIG, tmp_path / "run", resume=False).save()
+    monkeypatch.setattr(
+        "pippin.training.autoencoder_trainer.build_network",
+        lambda config: build_network(replace(config, block_channels=(4, 16))),
+    )
+    with pytest.raises(ValueError, match="is of another model") as refused:
+        AutoencoderTrainer(CONFIG, tmp_path / "run", resume=True)
+    command = f"pippin autoencoder train ... --out {tmp_path} --resume True"
+    assert str(refused.value).endswith(f"of its training: {command}")
+
+
 def test_a_gradient_that_is_not_finite_moves_nothing(batches: Batches, tmp_path: Path) -> None:
     """The loss stays finite; without the check, clipping would make every weight NaN."""
     trainer = AutoencoderTrainer(CONFIG, tmp_path, resume=False)

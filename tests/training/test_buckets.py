@@ -11,6 +11,7 @@ import torch
 from noise_images import write_noise
 from processes import run_ranks
 from rich.console import Console
+from small_trainer import make_monitor
 
 from pippin.cli.main import main
 from pippin.config import ConfigError
@@ -33,7 +34,6 @@ from pippin.runs.components import Parts
 from pippin.sampling.config import ControlRequest
 from pippin.sampling.load import load_run
 from pippin.sampling.request import resolve_controls
-from pippin.training.log import Monitor
 from pippin.training.train import build_trainer, train
 
 
@@ -117,7 +117,7 @@ def test_a_run_that_was_cut_goes_on_to_the_same_bits(own, folder, tmp_path):
 
     place = tmp_path / "resumed"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCutError):
-        patch.setattr("pippin.training.train.preview_hook", lambda *_: Monitor(every=1, run=cut))
+        patch.setattr("pippin.training.train.preview_hook", lambda *_: make_monitor(1, cut))
         train(own, place)
     train(own, place, resume=True)
     first, second = (load_checkpoint(f / "checkpoints" / "64") for f in (folder, place))

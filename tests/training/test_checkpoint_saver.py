@@ -9,7 +9,7 @@ import time
 
 import pytest
 from processes import run_ranks
-from small_trainer import batches, make_trainer, rank_batches
+from small_trainer import batches, make_monitor, make_trainer, rank_batches
 
 from pippin.distributed.world import World
 from pippin.runs import checkpoint
@@ -17,7 +17,6 @@ from pippin.runs.checkpoint import newest_intact_checkpoint
 from pippin.system.signals import TrainingStoppedError
 from pippin.training import state as checkpoint_saver
 from pippin.training.config import ShareHalfLife
-from pippin.training.log import Monitor
 
 OVERLAP = {"checkpoint_overlap": True}
 
@@ -179,7 +178,7 @@ def test_actions_every_n_images_wait_for_the_checkpoint(tmp_path, slow):
         found.append([path.name for path in (tmp_path / "checkpoints").glob("[0-9]*")])
 
     trainer = make_trainer(tmp_path, images=80, **OVERLAP)
-    trainer.train(batches(), [], [Monitor(every=40, run=look)])
+    trainer.train(batches(), [], [make_monitor(40, look)])
     assert [len(names) for names in found] == [1, 2] and found[0] == ["40"]
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_trainer import batches
+from small_trainer import batches, make_monitor
 
 from pippin.objective import draw_step
 from pippin.runs.checkpoint import CheckpointError, load_weights, newest_intact_checkpoint
@@ -215,9 +215,15 @@ def test_a_failing_monitor_does_not_cost_the_checkpoint_of_its_step(make_trainer
             raise error
 
     with pytest.raises(type(error)):
-        trainer.train(batches(), [], [Monitor(every=8, run=preview)])
+        trainer.train(batches(), [], [make_monitor(8, preview)])
     assert seen == [8, 16, 24, 32, 40]
     assert [p.name for p in (trainer.folder / "checkpoints").iterdir()] == ["40"]
+
+
+def test_a_monitor_without_a_model_to_build_is_refused():
+    """It would never run under FSDP, where rank 0 gathers the weights into a model of its own."""
+    with pytest.raises(TypeError, match="'build'"):
+        Monitor(every=8, run=lambda model, images: None)
 
 
 def test_a_signal_while_a_monitor_runs_stops_with_a_checkpoint(make_trainer):
@@ -228,7 +234,7 @@ def test_a_signal_while_a_monitor_runs_stops_with_a_checkpoint(make_trainer):
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(TrainingStoppedError):
-        trainer.train(batches(), [], [Monitor(every=8, run=preview)])
+        trainer.train(batches(), [], [make_monitor(8, preview)])
     assert [p.name for p in (trainer.folder / "checkpoints").iterdir()] == ["24"]
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from archives import files_of
 from safetensors.torch import load_file
+from small_trainer import make_monitor
 
 from pippin.cli.main import main
 from pippin.cli.train import _with_recorded_settings
@@ -27,7 +28,6 @@ from pippin.sampling.load import load_run
 from pippin.sampling.sample import draw
 from pippin.studies.execution import pretrain
 from pippin.system.lock import FolderBusyError, folder_lock
-from pippin.training.log import Monitor
 from pippin.training.train import build_trainer, train
 
 
@@ -98,7 +98,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(finished_run, recipe, tmp_p
             raise PowerCutError
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCutError):
-        patch.setattr("pippin.training.train.preview_hook", lambda *_: Monitor(every=1, run=cut))
+        patch.setattr("pippin.training.train.preview_hook", lambda *_: make_monitor(1, cut))
         train(half, folder)
     assert [p.name for p in (folder / "checkpoints").iterdir()] == ["32"]
     train(half, folder, resume=True)
@@ -148,9 +148,7 @@ def test_a_kill_after_a_checkpoint_costs_neither_validation_nor_preview(
 
     folder = tmp_path / "run"
     with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(
-            "pippin.training.train.validation_hook", lambda *_: Monitor(every=1, run=cut)
-        )
+        patch.setattr("pippin.training.train.validation_hook", lambda *_: make_monitor(1, cut))
         train(recipe, folder)
     assert (folder / "checkpoints" / str(seen)).exists()
     wanted = previews(finished_run)
@@ -231,7 +229,7 @@ def test_a_folder_without_a_checkpoint_is_taken_over(recipe, tmp_path):
         raise PowerCutError
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCutError):
-        patch.setattr("pippin.training.train.preview_hook", lambda *_: Monitor(every=1, run=cut))
+        patch.setattr("pippin.training.train.preview_hook", lambda *_: make_monitor(1, cut))
         train(recipe, tmp_path)
     assert (tmp_path / "config.json").exists() and RunFolder(tmp_path).is_reusable
     (tmp_path / "transfer.json").write_text("{}")  # of a recipe that started from weights

@@ -35,7 +35,7 @@ from pippin.conditioning.micro_conditions import ImageShape, MicroConditions
 from pippin.conditioning.semantic import ConstantTokens, LabelTable, PooledText, TextTokens
 from pippin.config import ConfigError
 from pippin.nn.embeddings import TimeEmbedding
-from pippin.plugins import load_plugins, register_advice
+from pippin.plugins import load_plugins, note_registration, register_advice
 from pippin.types import Conditions, Embedded, Keep, TextFeatures, Times
 
 
@@ -280,6 +280,7 @@ def register_conditioner(name: str, kind: type[Conditioner]) -> None:
             f"a conditioner named {name!r} is registered already; choose another name"
         )
     _REGISTERED[name] = kind  # a redefined class, as in a notebook, replaces it
+    note_registration(kind)
 
 
 def find_conditioner(name: str) -> type[Conditioner]:

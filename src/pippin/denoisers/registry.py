@@ -16,7 +16,7 @@ from pippin.denoisers.mdtv2.config import MDTv2Config
 from pippin.denoisers.mmdit.config import MMDiTConfig
 from pippin.denoisers.pixart.config import PixArtConfig
 from pippin.denoisers.unet.config import UNetConfig
-from pippin.plugins import load_plugins, register_advice
+from pippin.plugins import load_plugins, note_registration, register_advice
 
 if TYPE_CHECKING:
     from pippin.denoisers.denoiser import Denoiser
@@ -79,6 +79,8 @@ def register_denoiser(config: type[DenoiserConfig], denoiser: Build) -> None:
         )
     # Redefined classes, as in a notebook, replace earlier ones.
     _REGISTERED[kind] = _Registration(config, denoiser)
+    note_registration(config)
+    note_registration(denoiser)
 
 
 def denoiser_config(kind: str) -> type[DenoiserConfig]:

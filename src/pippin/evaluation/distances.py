@@ -15,22 +15,18 @@ from typing import Any
 
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.features.extraction import FeatureExtractor, Features, extract
-from pippin.evaluation.features.inception import NAME as INCEPTION
 from pippin.evaluation.measure import NORMAL_95, Jackknife, Measure, Subject
 from pippin.evaluation.metric import Metric, MetricKind
 from pippin.evaluation.metrics.declared.distances import (
     COVERAGE,
     DENSITY,
     FD,
-    FID,
     INCEPTION_LIKE_SCORE,
-    INCEPTION_SCORE,
     KID,
     KID_SUBSETS,
     PRECISION,
     RECALL,
     SFD,
-    SFID,
 )
 from pippin.evaluation.metrics.frechet import (
     ORDER_SEED,
@@ -45,13 +41,10 @@ from pippin.evaluation.metrics.prdc import check_counts, prdc
 from pippin.evaluation.reference import ReferenceStatistics, check_features, statistics_of
 from pippin.types import ImageStream
 
-OFFICIAL = {FD: FID, SFD: SFID, INCEPTION_LIKE_SCORE: INCEPTION_SCORE}
-"""Kind of any features -> its kind with the published Inception."""
-
 
 def metric_of_features(kind: MetricKind, extractor: str) -> Metric:
     """The metric of these features, under its official name if it has one."""
-    return OFFICIAL[kind]() if extractor == INCEPTION else kind(features=extractor)
+    return kind(features=extractor).in_features(extractor)
 
 
 def frechet_measures(

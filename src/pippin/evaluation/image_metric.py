@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pippin.config import ConfigError
 from pippin.evaluation.config import Part
 from pippin.evaluation.metric import Group, MetricKind
 from pippin.evaluation.metric_registry import metric_kinds
@@ -33,6 +34,16 @@ class ImageMetric(MetricKind):
     """(batch, 3, rows, columns) of uint8 -> (batch) of numbers."""
     protocol: Callable[["Images"], dict[str, Any]] = _nothing
     """Images -> settings that can change the number, as JSON values."""
+
+    def __post_init__(self) -> None:
+        """Refuse a name with placeholders: one function measures one metric."""
+        super().__post_init__()
+        if self.placeholders:
+            raise ConfigError(
+                f"image metric {self.name!r} measures one metric, so its name takes no "
+                f"placeholder; got: {', '.join(self.placeholders)}; declare an ImageMetric for "
+                "each metric"
+            )
 
 
 def image_metrics() -> tuple[ImageMetric, ...]:

@@ -23,6 +23,7 @@ from pippin.evaluation.metric_parameters import (
     Number,
     Parameter,
     Position,
+    check_placeholders,
 )
 
 Better = Literal["lower", "higher", "neither"]
@@ -68,8 +69,17 @@ class MetricKind:
     """Command that measures it instead of the evaluation of a run; empty = none."""
     features: str = ""
     """Feature network of a kind whose name does not contain it; empty = any."""
+    official: "MetricKind | None" = None
+    """Kind that takes its place in features of the network of that kind: FID for the Fréchet
+    distance in Inception features. None = it has one name in all features."""
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     """Parameters of placeholders that are not in :data:`USUAL_PARAMETERS`."""
+
+    def __post_init__(self) -> None:
+        """Refuse a name or words with placeholders that have no parameter."""
+        words = {"label": self.label, "description": self.description, "unit": self.unit}
+        texts = {field: text for field, text in words.items() if isinstance(text, str)}
+        check_placeholders(self.name, {*USUAL_PARAMETERS, *self.parameters}, texts)
 
     def __call__(self, **values: Any) -> "Metric":
         """The metric with these parameters.
@@ -155,10 +165,16 @@ class Metric:
         return self.kind(**(dict(self.values) | values))
 
     def in_features(self, features: str) -> "Metric":
-        """The same metric in the features of another network, where its name states them."""
+        """The same metric in the features of another network, where its name states them; in
+        features ``inception``, ``FD-efflite0`` is ``FID``."""
         if self.of is not None:
             return self.with_values(of=self.of.in_features(features))
-        return self.with_values(features=features) if self.value("features") else self
+        if not self.value("features"):
+            return self
+        official = self.kind.official
+        if official is not None and official.features == features:
+            return official()
+        return self.with_values(features=features)
 
     @property
     def of(self) -> "Metric | None":

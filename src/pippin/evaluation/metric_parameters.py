@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parameters in the names of metrics: how each is written, read, and put into words."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from string import Formatter
 from typing import Any, ClassVar, Literal, NamedTuple
 
+from pippin.config import ConfigError
 from pippin.evaluation.control_words import PROBED_CONTROLS, control_in_sentence, control_label
 
 _NUMBER = r"-?[0-9.]+(?:e[+-]?[0-9]+)?"
@@ -73,6 +76,19 @@ class FeatureName(Parameter):
     def regex(self) -> str:
         """Any text without spaces."""
         return r"\S+"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnofficialFeatures(FeatureName):
+    """Any feature network but the published Inception, in which the metric has another name."""
+
+    examples: tuple[Any, ...] = ("efflite0", "dinov2")
+
+    def parse(self, text: str) -> str:
+        """The name of the network."""
+        if text == "inception":
+            raise ValueError("a metric in features of the published Inception has another name")
+        return text
 
 
 def network_of(features: str) -> str:
@@ -166,3 +182,51 @@ class Position(Parameter):
         if value is None:
             return ""
         return {"size": "size_curve", "beta": "control_scales"}[value.along]
+
+
+def check_placeholders(name: str, known: Collection[str], texts: Mapping[str, str]) -> None:
+    """Refuse placeholders that have no parameter.
+
+    Args:
+        name: name of a kind of metrics.
+        known: placeholders that have a parameter.
+        texts: field -> its text, which may have the placeholders of the name.
+
+    Raises:
+        ConfigError: the message names the field, the placeholder and what is allowed.
+    """
+    named = _placeholders(name, "name", name)
+    if not name or len(set(named)) < len(named):
+        raise ConfigError(
+            f"a metric needs a name in which each placeholder stands once; got {name!r}"
+        )
+    for missing in (one for one in named if one not in known):
+        raise ConfigError(
+            f"metric {name!r}: the placeholder {{{missing}}} of its name has no parameter; known "
+            f"are: {', '.join(sorted(known))}; for another one, declare it: "
+            f'parameters={{"{missing}": Parameter(examples=(...,))}}'
+        )
+    for field, text in texts.items():
+        for missing in (one for one in _placeholders(name, field, text) if one not in named):
+            raise ConfigError(
+                f"metric {name!r}: the placeholder {{{missing}}} of its {field} is not one of its "
+                f"name, which has: {', '.join(named) or 'none'}; double the braces of plain text"
+            )
+
+
+def _placeholders(metric: str, field: str, text: str) -> list[str]:
+    """Names in braces, in their order."""
+    try:
+        parts = [part for part in Formatter().parse(text) if part[1] is not None]
+    except ValueError as error:
+        raise ConfigError(
+            f"metric {metric!r}: the braces of its {field} are unbalanced ({error}): {text!r}; "
+            "double the braces of plain text"
+        ) from error
+    for _, name, form, conversion in parts:
+        if form or conversion or not str(name).isidentifier():
+            raise ConfigError(
+                f"metric {metric!r}: a placeholder of its {field} must be a plain name such as "
+                f"{{control}}; got {text!r}"
+            )
+    return [str(name) for _, name, *_ in parts]

@@ -12,8 +12,9 @@ from pkgutil import iter_modules
 from typing import TypeVar
 
 from pippin.config import ConfigError
-from pippin.evaluation.metric import Metric, MetricKind, undeclared
+from pippin.evaluation.metric import OTHER, Metric, MetricKind, undeclared
 from pippin.evaluation.metrics import declared as metrics
+from pippin.plugins import load_plugins, note_registration
 
 Kind = TypeVar("Kind", bound=MetricKind)
 NEAR = 4
@@ -34,6 +35,8 @@ def declare_metric(kind: Kind) -> Kind:
         ConfigError: a metric of another kind, or of pippin itself, has one of the names.
     """
     _import_shipped()
+    for function in filter(callable, vars(kind).values()):
+        note_registration(function)
     return _register(kind)
 
 
@@ -59,15 +62,28 @@ def _register(kind: Kind) -> Kind:
 
 
 def metric_kinds() -> tuple[MetricKind, ...]:
-    """Every declared kind."""
+    """Every declared kind, those of plugins among them.
+
+    Raises:
+        ConfigError: a plugin cannot be imported.
+    """
     _import_shipped()
+    load_plugins()
     return tuple(_DECLARED.values())
 
 
 def find_metric(name: str) -> Metric:
-    """The metric of a name; one of kind :data:`pippin.evaluation.metric.OTHER` if none has it."""
+    """The metric of a name; one of kind :data:`pippin.evaluation.metric.OTHER` if none has it.
+
+    Raises:
+        ConfigError: a plugin cannot be imported, and no metric of pippin has the name.
+    """
     _import_shipped()
-    return _find(name)
+    metric = _find(name)
+    if metric.kind is OTHER:
+        load_plugins()  # which may declare it
+        metric = _find(name)
+    return metric
 
 
 def near_names(name: str) -> list[str]:

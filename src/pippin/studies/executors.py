@@ -8,14 +8,17 @@ alone: the study goes on.
 import itertools
 import multiprocessing
 import os
+import pickle
 import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Protocol, runtime_checkable
 
 from pippin.config import ConfigError
+from pippin.plugins import WorkerModules
 from pippin.system.signals import signals_interrupt
 from pippin.system.worker_processes import end_with_parent
 
@@ -128,12 +131,18 @@ class LocalJob:
     ) -> None:
         self.slot = slot
         # Fork a server that has imported torch but not initialised CUDA: workers start quickly.
+        # It keeps the environment of the first job, so each job brings its own.
+        start = _WorkerStart(
+            environment=dict(os.environ) | {"OMP_NUM_THREADS": str(threads)},
+            modules=WorkerModules.of_this_process(),
+            threads=threads,
+            slot=slot,
+        )
+        call = pickle.dumps((function, arguments))
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["pippin.system.fork_server", "pippin.studies.execution"])
         self._answer, answer = context.Pipe(duplex=False)
-        self._process = context.Process(
-            target=_work, args=(answer, function, arguments, threads, slot), daemon=False
-        )
+        self._process = context.Process(target=_work, args=(answer, call, start), daemon=False)
         self._process.start()
         answer.close()  # only the child holds it now, so its death raises EOFError here
 
@@ -173,24 +182,36 @@ class LocalJob:
             self._process.join()
 
 
-def _work(
-    answer: Connection,
-    function: Callable[..., Any],
-    arguments: tuple[Any, ...],
-    threads: int,
-    slot: int,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _WorkerStart:
+    """State that a worker takes over from its parent before it reads its call."""
+
+    environment: dict[str, str]
+    modules: WorkerModules
+    threads: int
+    slot: int
+
+
+def _work(answer: Connection, call: bytes, start: _WorkerStart) -> None:
     end_with_parent()
     os.setsid()
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    _set_environment(start.environment)
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(start.threads)
     if torch.cuda.is_available():
-        torch.cuda.set_device(slot % torch.cuda.device_count())
+        torch.cuda.set_device(start.slot % torch.cuda.device_count())
     with signals_interrupt(), suppress(KeyboardInterrupt, BrokenPipeError):
         try:
+            start.modules.load()
+            function, arguments = pickle.loads(call)
             value = (True, function(*arguments))
         except Exception as error:  # not every exception can be pickled
             value = (False, f"{type(error).__name__}: {error}")
         answer.send(value)
+
+
+def _set_environment(environment: dict[str, str]) -> None:
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    os.environ.update(environment)

@@ -18,6 +18,7 @@ from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.metric import OTHER, Metric
 from pippin.evaluation.metric_parameters import network_of
 from pippin.evaluation.metric_registry import find_metric, near_names
+from pippin.plugins import load_plugins
 from pippin.studies.execution import Execute, execute, execute_run
 from pippin.studies.executors import Executor
 from pippin.studies.pretraining import (
@@ -42,10 +43,12 @@ def refuse_unmeasured(study: Study, execution: Execute) -> None:
     """Refuse a declared metric that pippin's own evaluation does not measure in any arm.
 
     Raises:
-        ConfigError: the message names the metric, and similar names or the setting to change.
+        ConfigError: the message names the metric, and similar names or the setting to change; or
+            a plugin that cannot be imported.
     """
     if execution is not execute:
         return
+    load_plugins()  # every run measures their metrics, so a broken one stops the study here
     evaluations = {arm: recipe.evaluation for arm, recipe in study.arms().items()}
     for name in study.declared_metrics:
         metric = find_metric(name)

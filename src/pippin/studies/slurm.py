@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pippin.config import Config, ConfigError, at_least
+from pippin.plugins import WorkerModules
 from pippin.studies.executors import Job
 from pippin.system.installation import pip_command
 from pippin.system.signals import TrainingStoppedError, signals_interrupt
@@ -105,7 +106,9 @@ class SlurmExecutor:
         Raises:
             Exception: Slurm refuses it.
         """
-        job: Job = self._executor.submit(Resumable(), function, *arguments)
+        job: Job = self._executor.submit(
+            Resumable(WorkerModules.of_this_process()), function, *arguments
+        )
         return job
 
 
@@ -126,7 +129,16 @@ class Resumable:
     handler until the function has stopped and its checkpoint is on disk. SIGTERM, by which a job
     is cancelled or preempted, stops the function in the same way, but Slurm decides about the
     requeue: otherwise a cancelled job would come back.
+
+    Args:
+        modules: imported before the function is called.
     """
+
+    modules = WorkerModules()
+    """Those of a job that an earlier version submitted."""
+
+    def __init__(self, modules: WorkerModules = modules) -> None:
+        self.modules = modules
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """The return value of the function.
@@ -138,6 +150,7 @@ class Resumable:
         requeue = signal.getsignal(signal.SIGUSR2)
         with signals_interrupt():
             try:
+                self.modules.load()
                 return function(*arguments)
             except (TrainingStoppedError, KeyboardInterrupt) as stopped:
                 received = _signal_of(stopped)

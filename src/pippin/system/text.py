@@ -255,24 +255,27 @@ def plain_text(text: object) -> Text:
     return Text(printable(text))
 
 
-_quiet = False
-"""Whether progress bars are hidden."""
+QUIET = "PIPPIN_QUIET"
+"""Environment variable by which worker processes know that progress bars are hidden."""
 
 
 @contextmanager
 def hidden_progress(hidden: bool = True) -> Iterator[None]:
-    """Hide progress bars inside the context; results, notes and errors are still printed."""
-    global _quiet
-    before, _quiet = _quiet, hidden or _quiet
+    """Hide progress bars inside the context, also those of processes started there; results, notes
+    and errors are still printed."""
+    if not hidden or progress_hidden():
+        yield
+        return
+    os.environ[QUIET] = "1"
     try:
         yield
     finally:
-        _quiet = before
+        os.environ.pop(QUIET, None)
 
 
 def progress_hidden() -> bool:
     """Whether :func:`hidden_progress` hides progress bars."""
-    return _quiet
+    return os.environ.get(QUIET) == "1"
 
 
 def print_above_progress(console: Console, text: object, *, label: str = "") -> None:

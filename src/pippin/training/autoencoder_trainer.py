@@ -225,7 +225,14 @@ class AutoencoderTrainer:
         if "log_means" in state.position:  # absent from states of older versions
             self.log_means.load_state_dict(state.position["log_means"])
         place, averages = self.folder / STATE_FILE, {"ema": self.ema}
-        restore_state(state.checkpoint(), place, self.network, averages, self.optimizers)
+        restore_state(
+            state.checkpoint(),
+            place,
+            self.network,
+            averages,
+            self.optimizers,
+            command=f"pippin autoencoder train ... --out {self.folder.parent} --resume True",
+        )
 
     def _refuse_change(self, recorded: dict[str, Any]) -> None:
         """Reject settings that differ from those of the state, and name all of them."""

@@ -76,10 +76,7 @@ def _copy(source: dict[str, Tensor], target: dict[str, nn.Parameter]) -> None:
 
 @contextmanager
 def averaged_model(
-    model: LatentDenoiser,
-    ema: EMA,
-    world: World,
-    build: Callable[[], LatentDenoiser] | None = None,
+    model: LatentDenoiser, ema: EMA, world: World, build: Callable[[], LatentDenoiser]
 ) -> Iterator[LatentDenoiser | None]:
     """The model with the averaged weights on rank 0; None on other ranks, which must take part if
     the weights are sharded.
@@ -95,7 +92,7 @@ def averaged_model(
             yield model if world.is_rank0 else None
         return
     weights = gather_full_tensors(ema.weights, keep=world.is_rank0)
-    built = build() if build is not None and world.is_rank0 else None
+    built = build() if world.is_rank0 else None
     if built is not None:
         built.load_state_dict(weights)
     yield built

@@ -103,10 +103,10 @@ class Monitor:
     """Period in images; 0 = never."""
     run: Callable[[LatentDenoiser, int], None]
     """Called on rank 0 with the averaged model and the number of images seen."""
+    build: Callable[[], LatentDenoiser]
+    """Builds a model of the same shape, which gathered weights need under FSDP."""
     done: Callable[[int], bool] = lambda images: True
     """Whether it has run at this number of images; False makes up for a kill on resume."""
-    build: Callable[[], LatentDenoiser] | None = None
-    """Builds a model of the same shape, which gathered weights need under FSDP."""
 
 
 class RunLog:

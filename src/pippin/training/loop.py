@@ -350,7 +350,7 @@ class Trainer:
         return self.world.any_rank(due and not monitor.done(self.images_seen))
 
     def averaged(
-        self, build: Callable[[], LatentDenoiser] | None = None
+        self, build: Callable[[], LatentDenoiser]
     ) -> AbstractContextManager[LatentDenoiser | None]:
         """See :func:`pippin.training.ema.averaged_model`."""
         return averaged_model(self.model, self.ema, self.world, build)

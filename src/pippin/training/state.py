@@ -21,6 +21,8 @@ from pippin.training.optimizer import optimizer_tensors, restore_optimizers
 
 MAX_NAMES = 5
 """Number of tensors that an error lists."""
+RESUME_RUN = "pippin train --config RUN/config.json --resume True --folder RUN"
+"""Command that resumes a run with the settings of its training."""
 
 
 def save_state(
@@ -63,8 +65,16 @@ def restore_state(
     model: nn.Module,
     averages: Mapping[str, EMA],
     optimizers: Sequence[Optimizer],
+    *,
+    command: str = RESUME_RUN,
 ) -> None:
     """Load a checkpoint, read from ``path``, into a model, its averages and its optimizers.
+
+    Args:
+        checkpoint: the checkpoint.
+        path: its place, for messages.
+        model, averages, optimizers: as of :func:`save_state`.
+        command: command that resumes with the right settings, for messages.
 
     Raises:
         ValueError: other averages, or tensors of another model; nothing is changed.
@@ -79,7 +89,7 @@ def restore_state(
             "Averages start with the first step: resume with the saved ones in --train.ema-extra"
         )
     current = model.state_dict()
-    _refuse_other_shapes(checkpoint, path, current)
+    _refuse_other_shapes(checkpoint, path, current, command)
     model.load_state_dict(
         {name: shard_like(x, current[name]) for name, x in checkpoint.model.items()}
     )
@@ -89,7 +99,7 @@ def restore_state(
 
 
 def _refuse_other_shapes(
-    checkpoint: Checkpoint, path: Path, current: Mapping[str, Tensor]
+    checkpoint: Checkpoint, path: Path, current: Mapping[str, Tensor], command: str
 ) -> None:
     saved = {name: tuple(tensor.shape) for name, tensor in checkpoint.model.items()}
     expected = {name: tuple(tensor.shape) for name, tensor in current.items()}
@@ -103,8 +113,7 @@ def _refuse_other_shapes(
         )
         raise ValueError(
             f"{path} is of another model; tensors that differ: {len(differing)}{lines}\n"
-            "resume with the settings and classes of its training: pippin train --config "
-            "RUN/config.json --resume True --folder RUN"
+            f"resume with the settings and classes of its training: {command}"
         )
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shipped studies at every scale: fair comparisons that ask what they say."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,8 @@ import pytest
 from pippin.config import NOT_PROTOCOL, ConfigError, difference, fingerprint
 from pippin.recipes.checks import check_recipe
 from pippin.recipes.recipe import Recipe
+from pippin.studies.execution import execute
+from pippin.studies.runner import refuse_unmeasured
 from pippin.studies.shipped.controlbench import controlbench_study
 from pippin.studies.shipped.options import (
     FeatureChoice,
@@ -158,6 +160,32 @@ def test_other_features_are_another_protocol_with_metrics_of_their_own():
     assert with_features(study, FeatureChoice()) is study
     with pytest.raises(ConfigError, match=r"--features\.kind .* belong together; got dinov2"):
         with_features(study, FeatureChoice(kind="dinov2"))
+
+
+@pytest.mark.parametrize("chosen", ["inception", "dinov2"])
+@pytest.mark.parametrize("name", ["gate-quality", "positions", "datasets-scarce", "control"])
+def test_contrasts_are_measured_in_the_chosen_features_too(name, chosen):
+    study = get_study(name)
+    other = with_features(study, FeatureChoice(kind=chosen, weights="weights"))
+    other.check()
+    refuse_unmeasured(other, execute)  # raises if a declared metric is not measured
+    assert not any("efflite0" in metric for metric in other.declared_metrics)
+    for before, after in zip(study.contrasts, other.contrasts, strict=True):
+        assert "efflite0" not in after.name
+        same_unit = before.metrics == after.metrics
+        assert after.smallest_effect == (before.smallest_effect if same_unit else None)
+
+
+def test_a_contrast_of_no_difference_is_open_in_other_features():
+    study = get_study("positions")
+    kept = replace(study.contrasts[1], name="a", scale="share of real", smallest_effect=0.1)
+    equal = replace(study.contrasts[1], name="b", predicted="none")
+    study = replace(study, contrasts=(kept, equal))
+    other = with_features(study, FeatureChoice(kind="dinov2", weights="weights"))
+    other.check()
+    share, raw = other.contrasts
+    assert share.metrics == raw.metrics == ("FD-dinov2",)
+    assert (share.smallest_effect, raw.smallest_effect, raw.predicted) == (0.1, None, "open")
 
 
 def test_measuring_costs_less_than_training_on_the_paper_s_data():

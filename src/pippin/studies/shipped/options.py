@@ -4,12 +4,14 @@
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 from pippin.config import ConfigError, replace_at
 from pippin.data.config import ImagesConfig
 from pippin.evaluation.metric_registry import find_metric
 from pippin.recipes.recipe import Recipe
+from pippin.studies.contrasts import Contrast, Prediction
 from pippin.studies.shipped.transfer import OTHER_DATA
 from pippin.studies.study import Study
 
@@ -111,8 +113,9 @@ def with_machine_settings(study: Study, machine: MachineSettings) -> Study:
 def with_features(study: Study, chosen: FeatureChoice) -> Study:
     """The study measured in other features, with its metrics renamed.
 
-    If the primary metric is renamed, the study declares no smallest effect, because the original
-    one is in the unit of the original features.
+    If the primary metric or a metric of a contrast is renamed, it declares no smallest effect,
+    because the original one is in the unit of the original features. A contrast that predicted no
+    difference of that size then predicts nothing.
 
     Raises:
         ConfigError: features without their weights, or weights without features.
@@ -125,12 +128,7 @@ def with_features(study: Study, chosen: FeatureChoice) -> Study:
     if chosen.kind == DEFAULT_FEATURES:
         return study
     changes: dict[str, Any] = {"features": chosen.kind, chosen.kind: chosen.weights}
-
-    def renamed(name: str) -> str:
-        metric = find_metric(name)
-        of_default = metric.features == DEFAULT_FEATURES
-        return metric.in_features(chosen.kind).name if of_default else name
-
+    renamed = partial(_in_features, features=chosen.kind)
     same_unit = renamed(study.primary) == study.primary
     repeat = f" --features.kind {chosen.kind} --features.weights PATH"
     return replace(
@@ -139,8 +137,30 @@ def with_features(study: Study, chosen: FeatureChoice) -> Study:
         primary=renamed(study.primary),
         companions=tuple(map(renamed, study.companions)),
         smallest_effect=study.smallest_effect if same_unit else None,
+        contrasts=tuple(_contrast_in_features(one, chosen.kind) for one in study.contrasts),
         reproduce=(*study.reproduce[:-1], study.reproduce[-1] + repeat),
     )
+
+
+def _in_features(name: str, features: str) -> str:
+    """Name of a metric in other features, if it is one of the default features."""
+    metric = find_metric(name)
+    return metric.in_features(features).name if metric.features == DEFAULT_FEATURES else name
+
+
+def _contrast_in_features(contrast: Contrast, features: str) -> Contrast:
+    names = {metric: _in_features(metric, features) for metric in contrast.metrics}
+    if all(new == old for old, new in names.items()):
+        return contrast
+    title = contrast.name
+    for old, new in names.items():
+        title = title.replace(old, new)
+    terms = tuple(replace(term, metric=names[term.metric]) for term in contrast.terms)
+    contrast = replace(contrast, name=title, terms=terms)
+    if contrast.scale == "share of real":  # in any features the unit is a share
+        return contrast
+    predicted: Prediction = "open" if contrast.predicted == "none" else contrast.predicted
+    return replace(contrast, smallest_effect=None, predicted=predicted)
 
 
 def with_data_path(study: Study, path: str | None, other: str | None = None) -> Study:

@@ -4,11 +4,11 @@
 from functools import partial
 
 from pippin.evaluation.metric import Metric, MetricKind
-from pippin.evaluation.metric_parameters import FeatureName, network_of
+from pippin.evaluation.metric_parameters import UnofficialFeatures, network_of
 from pippin.evaluation.metric_registry import ship_metric
 
 _SAMPLES = partial(MetricKind, group="samples", part="quality")
-_OTHER_INCEPTION = {"features": FeatureName(examples=("inception-ab12cd34",))}
+_OTHER_INCEPTION = {"features": UnofficialFeatures(examples=("inception-ab12cd34",))}
 
 
 def _kid_words(metric: Metric) -> str:
@@ -45,25 +45,6 @@ KID_SUBSETS = ship_metric(
         description="The same over random subsets, as papers report it.",
     )
 )
-FD = ship_metric(_SAMPLES(name="FD-{features}", better="lower", description=_fd_words))
-SFD = ship_metric(
-    _SAMPLES(
-        name="sFD-{features}",
-        parameters=_OTHER_INCEPTION,
-        better="lower",
-        description=(
-            "Fréchet distance in spatial features of an Inception that is not the published one."
-        ),
-    )
-)
-INCEPTION_LIKE_SCORE = ship_metric(
-    _SAMPLES(
-        name="IS-{features}",
-        parameters=_OTHER_INCEPTION,
-        better="higher",
-        description="Inception score by an Inception that is not the published one.",
-    )
-)
 FID = ship_metric(
     _SAMPLES(
         name="FID",
@@ -92,6 +73,35 @@ INCEPTION_SCORE = ship_metric(
         features="inception",
         better="higher",
         description=("Inception score: confident and varied ImageNet classes; uses no reference."),
+    )
+)
+FD = ship_metric(
+    _SAMPLES(
+        name="FD-{features}",
+        parameters={"features": UnofficialFeatures()},
+        official=FID,
+        better="lower",
+        description=_fd_words,
+    )
+)
+SFD = ship_metric(
+    _SAMPLES(
+        name="sFD-{features}",
+        parameters=_OTHER_INCEPTION,
+        official=SFID,
+        better="lower",
+        description=(
+            "Fréchet distance in spatial features of an Inception that is not the published one."
+        ),
+    )
+)
+INCEPTION_LIKE_SCORE = ship_metric(
+    _SAMPLES(
+        name="IS-{features}",
+        parameters=_OTHER_INCEPTION,
+        official=INCEPTION_SCORE,
+        better="higher",
+        description="Inception score by an Inception that is not the published one.",
     )
 )
 COVERAGE = ship_metric(
