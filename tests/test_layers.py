@@ -202,7 +202,7 @@ x.kind == "dit"
 x in ("unet", "other")
 isinstance(x, int) or x == "text"
 """
-    assert len(DENOISER_KINDS) == 5 and "DenoiserConfig" in DENOISER_CLASSES
+    assert {"dit", "unet"} <= DENOISER_KINDS and "DenoiserConfig" in DENOISER_CLASSES
     assert list(denoiser_questions(ast.parse(code))) == [2, 3, 4]
 
 

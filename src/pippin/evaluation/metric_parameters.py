@@ -4,7 +4,8 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from pippin.evaluation.control_words import PROBED_CONTROLS, control_in_sentence, control_label
+from pippin.control import PROBED_CONTROLS
+from pippin.evaluation.control_words import control_in_sentence, control_label
 
 _NUMBER = r"-?[0-9.]+(?:e[+-]?[0-9]+)?"
 

@@ -113,12 +113,7 @@ def _check_augmentation(recipe: Recipe) -> None:
     control, data = recipe.conditioning.control, recipe.data
     if isinstance(data, NoDataConfig):
         return
-    augmentations = {
-        "jpeg_quality": ("data.look.jpeg_share", data.look.jpeg_share),
-        "colour_jitter": ("data.look.colour_jitter", data.look.colour_jitter),
-        "grain": ("data.look.grain_share", data.look.grain_share),
-    }
-    for field, (setting, value) in augmentations.items():
+    for field, (setting, value) in data.look.amounts().items():
         if field in (*control.high, *control.low) and not value:
             raise ConfigError(
                 f"conditioning.control reads {field}, which is the same in every image while "

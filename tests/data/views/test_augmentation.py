@@ -5,7 +5,8 @@ import torch
 from pippin.control import Augmentation, ColourJitter
 from pippin.data.config import AugmentationConfig, CorrelationConfig, OpenMojiConfig
 from pippin.data.moments import EncodedViews
-from pippin.data.views.augmentation import CLEAN, add_grain, apply_augmentation, draw_augmentation
+from pippin.data.views.augmentation import CLEAN, apply_augmentation, draw_augmentation
+from pippin.data.views.pixel_changes import add_grain
 from pippin.data.views.size import ClassCopula, class_scores
 from pippin.data.views.views import make_view, view_control
 from pippin.evaluation.metrics.appearance import grain_level
