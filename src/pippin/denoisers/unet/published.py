@@ -5,7 +5,14 @@ from collections.abc import Iterator
 
 from pippin.conditioning.config import ConditioningConfig, TextSemantic
 from pippin.denoisers.unet.config import UNetConfig
-from pippin.denoisers.weights.arguments import NO_CONTROL, SD_VAE_SCALE, Arguments, ModelSpec
+from pippin.denoisers.weights.arguments import (
+    NO_CONTROL,
+    SD_VAE,
+    SD_VAE_SCALE,
+    Arguments,
+    ModelSpec,
+)
+from pippin.denoisers.weights.formats import PublishedFormat
 from pippin.denoisers.weights.tensor_table import Entry, Shapes, layers
 from pippin.diffusion.config import DiffusionConfig
 
@@ -77,6 +84,7 @@ def read_ldm_unet(args: Arguments) -> ModelSpec:
         latent_channels=channels,
         latent_side=side,
         latent_scale=1.0 if channels == 3 else SD_VAE_SCALE,
+        autoencoder=SD_VAE if channels == 4 else None,
         notes=notes,
     )
 
@@ -160,3 +168,14 @@ def _spatial_transformer_block(target: str, source: str, shapes: Shapes) -> Iter
         ("norm_mlp", "norm3"),
     ):
         yield from layers(f"{target}.{a}", f"{source}.{b}", shapes=shapes)
+
+
+PUBLISHED = {
+    "ldm_unet": PublishedFormat(
+        read=read_ldm_unet,
+        table=unet_table,
+        anchors=("input_blocks.0.0.weight", "out.2.weight"),
+        zero_filled=("conditioner.text_tokens.null",),
+        tokens="context",
+    )
+}

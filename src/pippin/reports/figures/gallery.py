@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pippin.evaluation.control_words import PROBED_CONTROLS, control_label
+from pippin.control import PROBED_CONTROLS
+from pippin.evaluation.control_words import control_label
 from pippin.evaluation.metric_registry import find_metric
 from pippin.reports.figures.prompts import prompt_texts
 from pippin.reports.page import ABSENT, EmbeddedImage, ImageEmbedder
