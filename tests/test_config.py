@@ -153,13 +153,18 @@ def test_a_record_without_a_setting_is_replayed_as_it_was_made():
 
 
 def test_a_setting_that_counts_where_it_differs_has_a_default_to_differ_from():
-    with pytest.raises(
-        AssertionError, match=r"Late\.new is PROTOCOL_IF_CHANGED and has no default="
-    ):
+    with pytest.raises(AssertionError, match=r"Late\.new is PROTOCOL_IF_CHANGED and has no"):
 
         @dataclass(frozen=True, kw_only=True)
         class Late(Config):
-            new: tuple[int, ...] = field(default_factory=tuple, metadata=PROTOCOL_IF_CHANGED)
+            new: tuple[int, ...] = field(metadata=PROTOCOL_IF_CHANGED)
+
+    @dataclass(frozen=True, kw_only=True)
+    class Made(Config):
+        new: dict[str, int] = field(default_factory=dict, metadata=PROTOCOL_IF_CHANGED)
+
+    assert protocol(Made()) == {} and protocol(Made(new={"a": 1})) == {"new": {"a": 1}}
+    assert difference(Made(), Made(new={"a": 1})) == {"new": ({}, {"a": 1})}
 
 
 @pytest.mark.parametrize("key", ["seed", "recipe_that_is_none"])

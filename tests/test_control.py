@@ -7,6 +7,7 @@ from pippin.conditioning.config import ControlConfig
 from pippin.control import (
     AUGMENTATION_FIELDS,
     CONTROL_FIELDS,
+    PROBED_CONTROLS,
     Augmentation,
     ColourJitter,
     Control,
@@ -15,6 +16,7 @@ from pippin.control import (
     recorded_fields,
 )
 from pippin.data.views.crop import whole_image
+from pippin.evaluation.config import SCALABLE
 from pippin.sampling.config import ControlRequest
 
 ODD = Control(
@@ -68,3 +70,23 @@ def test_the_fields_read_by_default_stand_in_the_group_they_declare():
 def test_fields_are_computed_from_what_is_recorded():
     assert recorded_fields(["aspect_ratio"]) == ("original_size",)
     assert recorded_fields(["flip", "crop_size"]) == ("flip", "crop_size", "original_size")
+
+
+def test_a_measured_field_has_words_and_an_augmentation_a_value_to_measure_it_at():
+    for name, declared in CONTROL_FIELDS.items():
+        assert (declared.effect is not None) == bool(declared.label and declared.phrase), name
+        if name in AUGMENTATION_FIELDS:
+            assert declared.effect is not None, name
+            numbers = declared.probe_value
+            for number in numbers if isinstance(numbers, tuple) else (numbers,):
+                assert declared.low <= number <= declared.high, name
+        else:
+            assert declared.probe_value is None and declared.strongest is None, name
+
+
+def test_controls_keep_their_order_in_reports():
+    assert PROBED_CONTROLS[:6] == (
+        *("original_size", "crop_corner", "flip"),
+        *("jpeg_quality", "colour_jitter", "grain"),
+    )
+    assert {*SCALABLE} == {*PROBED_CONTROLS} - {"flip"}

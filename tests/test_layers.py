@@ -174,6 +174,52 @@ def test_no_name_is_used_three_times():
     assert not {name for name in names if names.count(name) > 2} - excepted
 
 
+DENOISER_KINDS = {p.parent.name for p in PACKAGE.glob("denoisers/*/model.py")}
+DENOISER_CLASSES = {
+    node.name
+    for path in PACKAGE.glob("denoisers/**/*.py")
+    for node in ast.parse(path.read_text(encoding="utf-8")).body
+    if isinstance(node, ast.ClassDef)
+    and (path.name in ("config.py", "model.py") or path.parent.name == "denoisers")
+}
+
+
+def denoiser_questions(tree):
+    """Lines that ask of which denoiser something is, by class or by kind."""
+    for node in ast.walk(tree):
+        asked, answers = [], set()
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
+            "isinstance",
+            "issubclass",
+        ):
+            asked, answers = node.args[1:], DENOISER_CLASSES
+        elif isinstance(node, ast.Compare):
+            asked, answers = [node.left, *node.comparators], DENOISER_KINDS
+        elif isinstance(node, ast.MatchValue):
+            asked, answers = [node.value], DENOISER_KINDS
+        parts = [part for entry in asked for part in ast.walk(entry)]
+        values = {getattr(part, "id", getattr(part, "value", None)) for part in parts}
+        if {value for value in values if isinstance(value, str)} & answers:
+            yield node.lineno if hasattr(node, "lineno") else asked[0].lineno
+
+
+def test_the_search_for_questions_finds_them():
+    code = """
+isinstance(x, MDTv2Config | int)
+x.kind == "dit"
+x in ("unet", "other")
+isinstance(x, int) or x == "text"
+"""
+    assert {"dit", "unet"} <= DENOISER_KINDS and "DenoiserConfig" in DENOISER_CLASSES
+    assert list(denoiser_questions(ast.parse(code))) == [2, 3, 4]
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if layer(p) != "denoisers"], ids=name_of)
+def test_denoisers_differ_by_methods_and_declarations_only(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert not list(denoiser_questions(tree)), "declare it in src/pippin/denoisers/config.py"
+
+
 def test_every_file_states_its_licence():
     for path in [*PACKAGE.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]:
         first = path.read_text(encoding="utf-8").split("\n", 1)[0]

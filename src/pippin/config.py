@@ -107,9 +107,9 @@ class Config:
                 isinstance(field, dataclasses.Field)
                 and field.metadata.items() >= PROTOCOL_IF_CHANGED.items()
             ):
-                assert field.default is not dataclasses.MISSING, (
-                    f"{cls.__name__}.{name} is PROTOCOL_IF_CHANGED and has no default= to be "
-                    "compared with: a default_factory would make it count always"
+                assert _default(field) is not dataclasses.MISSING, (
+                    f"{cls.__name__}.{name} is PROTOCOL_IF_CHANGED and has no default to be "
+                    "compared with"
                 )
 
     def to_dict(self) -> dict[str, Any]:
@@ -398,8 +398,7 @@ def protocol(config: Config, prefix: str = "", *, everywhere: bool = False) -> d
     for field in dataclasses.fields(config):
         counts = field.metadata.get("protocol", True)
         value, path = getattr(config, field.name), f"{prefix}{field.name}"
-        silent = value == field.metadata.get("before", field.default) and not everywhere
-        if not counts or (counts == "where set" and silent):
+        if not counts or (counts == "where set" and not everywhere and _is_earlier(field, value)):
             continue
         if isinstance(value, Config):
             settings |= protocol(value, f"{path}.", everywhere=everywhere)
@@ -414,6 +413,18 @@ def protocol(config: Config, prefix: str = "", *, everywhere: bool = False) -> d
                 else stored
             )
     return settings
+
+
+def _is_earlier(field: dataclasses.Field[Any], value: Any) -> bool:
+    """Whether a setting has the value from before it was added."""
+    before = field.metadata.get("before", dataclasses.MISSING)
+    return bool(value == (_default(field) if before is dataclasses.MISSING else before))
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """Default of a setting; MISSING if it has none."""
+    factory = field.default_factory
+    return field.default if factory is dataclasses.MISSING else factory()
 
 
 def fingerprint(values: Config | Mapping[str, Any]) -> str:

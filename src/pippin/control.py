@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Control: the preparation of an image. Every field is declared here, once, with its range.
+"""Control: the preparation of an image. Every field is declared here, once: range, law, probe,
+words.
 
 A field's declaration determines the record of every training image, the columns of latent caches,
-the model's embeddings (``conditioning.control``), the requests of samples (``sampling.control``)
-and the protocol of every measure. A new field of :class:`Augmentation` also needs its distribution
-and its operation on pixels (``data/views/augmentation.py``). This module imports no torch:
-configurations import it.
+the model's embeddings (``conditioning.control``), the requests of samples (``sampling.control``),
+the law of its values in training (``data.look``), the probe that measures its effect, its words in
+reports and the protocol of every measure. A new field of :class:`Augmentation` also needs its
+change of pixels (``data/views/pixel_changes.py``). This module imports no torch: configurations
+import it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -41,9 +43,18 @@ class ColourJitter(NamedTuple):
     saturation: float = 1.0
 
 
+class Effect(NamedTuple):
+    """Words of the measured effect of a field."""
+
+    unit: str
+    description: str
+    matchable: bool = True
+    """True if the effect is a number per image, so that models can be compared at equal effect."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ControlField:
-    """Mapping of the raw numbers of one field to numbers in [0, 1] that a network reads."""
+    """One field: its numbers, which a network reads in [0, 1], its law, probe and words."""
 
     unit: str
     low: float
@@ -57,6 +68,18 @@ class ControlField:
     ratio_of: str | None = None
     """Field of which this one is the ratio, first over second part, clipped to the range; the
     field then has no recorded number of its own."""
+    strongest: float | None = None
+    """Law: a share of the views, ``data.look.shares``, has values that are uniform from the clean
+    one to this. None: the field's law has settings of its own."""
+    effect: Effect | None = None
+    """What is measured of the field; None = nothing."""
+    probe_value: Any = None
+    """Value of an augmentation that its probe compares with the clean one; None: the field's probe
+    has a class of its own, see :mod:`pippin.evaluation.probes`."""
+    label: str = ""
+    """Name in reports; empty = the name in the code."""
+    phrase: str = ""
+    """Name within a sentence."""
 
     @property
     def sources(self) -> tuple[str | None, ...]:
@@ -84,16 +107,52 @@ class Augmentation:
             high=4,
             scale="log",
             group="low",
+            probe_value=ColourJitter(brightness=0.6),
+            effect=Effect(
+                "nat",
+                "How much darker images become when darkened colours are requested; "
+                "0 = the control has no effect.",
+            ),
+            label="colour jitter",
+            phrase="a change of colours",
         ),
     )
     """Factors of brightness, contrast and saturation, applied in this order; 1 1 1 is clean."""
     jpeg_quality: int = field(
-        default=100, metadata=_declare(unit="JPEG quality", low=1, high=100, group="low")
+        default=100,
+        metadata=_declare(
+            unit="JPEG quality",
+            low=1,
+            high=100,
+            group="low",
+            probe_value=15,
+            effect=Effect(
+                "nat",
+                "How much less compression changes images that were requested as compressed; "
+                "0 = the control has no effect.",
+            ),
+            label="JPEG quality",
+            phrase="the quality of compression",
+        ),
     )
     """Quality of JPEG compression at the training resolution; 100 is clean: no compression."""
     grain: float = field(
         default=0.0,
-        metadata=LATER | _declare(unit="levels of 255", low=0, high=64, group="low"),
+        metadata=LATER
+        | _declare(
+            unit="levels of 255",
+            low=0,
+            high=64,
+            group="low",
+            probe_value=32.0,
+            effect=Effect(
+                "levels",
+                "How much grainier images become when grain is requested, in levels of 255; "
+                "0 = the control has no effect.",
+            ),
+            label="grain",
+            phrase="film grain",
+        ),
     )
     """Standard deviation of film grain at mid-grey, in cells of 2 x 2 pixels; 0 is clean."""
 
@@ -107,7 +166,21 @@ class Control(Augmentation):
     """
 
     original_size: Size = field(
-        metadata=_declare(parts=2, unit="pixels", low=8, high=8192, scale="log", group="low")
+        metadata=_declare(
+            parts=2,
+            unit="pixels",
+            low=8,
+            high=8192,
+            scale="log",
+            group="low",
+            effect=Effect(
+                "nat",
+                "How much sharper images become when a larger original size is requested; "
+                "0 = the control has no effect.",
+            ),
+            label="original size",
+            phrase="the original size",
+        )
     )
     crop_corner: Corner = field(
         metadata=_declare(
@@ -117,6 +190,13 @@ class Control(Augmentation):
             high=1,
             relative_to="original_size",
             group="high",
+            effect=Effect(
+                "side",
+                "How far the object moves, in image sides, when another crop is requested; "
+                "0 = the control has no effect.",
+            ),
+            label="crop corner",
+            phrase="the corner of the crop",
         )
     )
     crop_size: Size = field(
@@ -129,7 +209,21 @@ class Control(Augmentation):
             group="high",
         )
     )
-    flip: bool = field(metadata=_declare(unit="no or yes", low=0, high=1, group="high"))
+    flip: bool = field(
+        metadata=_declare(
+            unit="no or yes",
+            low=0,
+            high=1,
+            group="high",
+            effect=Effect(
+                "share",
+                "Share of asymmetric images that are mirrored on request; 0 = no effect.",
+                matchable=False,
+            ),
+            label="flip",
+            phrase="mirroring",
+        )
+    )
 
     def values(self) -> dict[str, tuple[float, ...]]:
         """Numbers of each field, in its unit, by field name."""
@@ -191,6 +285,14 @@ file is decoded."""
 
 AUGMENTATION_FIELDS: tuple[str, ...] = tuple(entry.name for entry in fields(Augmentation))
 """The fields of :class:`Augmentation`."""
+
+_FIRST = ("original_size", "crop_corner", "flip", "jpeg_quality", "colour_jitter")
+PROBED_CONTROLS: tuple[str, ...] = tuple(
+    name
+    for name in dict.fromkeys((*_FIRST, *CONTROL_FIELDS))
+    if CONTROL_FIELDS[name].effect is not None
+)
+"""Controls whose drift and effect can be measured, in the order of reports."""
 
 
 def recorded_fields(names: Iterable[str]) -> tuple[str, ...]:

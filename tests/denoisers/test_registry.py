@@ -15,6 +15,7 @@ from pippin.denoisers.config import DenoiserConfig, TransformerConfig
 from pippin.denoisers.denoiser import Denoiser, Widths
 from pippin.denoisers.dit.config import DiTConfig
 from pippin.denoisers.dit.model import DiT
+from pippin.denoisers.mdtv2.config import mdtv2
 from pippin.denoisers.registry import build_denoiser, denoiser_config, register_denoiser
 from pippin.denoisers.unet.config import unet
 from pippin.model import build_model
@@ -24,6 +25,7 @@ from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
 from pippin.studies.study import Axis, Study
 from pippin.training.train import train
+from pippin.transfer.rules import TransferEnds, same_meaning
 from pippin.types import Prediction
 
 
@@ -53,7 +55,24 @@ class UnknownConfig(FlatConfig):
     kind: Literal["tests-unknown"] = "tests-unknown"
 
 
+@dataclass(frozen=True, kw_only=True)
+class GridConfig(DenoiserConfig):
+    """Learned positions for one grid."""
+
+    kind: Literal["tests-grid"] = "tests-grid"
+    grid: tuple[int, int] = (4, 4)
+
+    @property
+    def learned_grid(self):
+        return self.grid
+
+    def check_grid(self, resolution, patches):
+        if self.grid != (patches, patches):
+            raise ConfigError(f"{resolution} pixels are {patches} patches")
+
+
 register_denoiser(FlatConfig, Flat)
+register_denoiser(GridConfig, Flat)
 MODULATION = ConditioningConfig(rules={"label": "modulation"})
 
 
@@ -177,3 +196,33 @@ def test_sides_of_latents_that_a_denoiser_divides():
     with pytest.raises(ConfigError, match="must be a multiple of 8"):
         check_recipe(replace(own, data=data))
     check_recipe(replace(own, data=data, denoiser=FlatConfig()))
+
+
+def test_a_denoiser_declares_its_differences_and_the_checks_ask_for_them():
+    """One with learned positions, which the package does not know, is treated as MDTv2 is."""
+    check_recipe(recipe(GridConfig(grid=(16, 16))))
+    with pytest.raises(ConfigError, match="64 pixels are 16 patches"):
+        check_recipe(recipe(GridConfig()))
+    own = get_recipe("folder/dit-entangled")
+    data = replace(own.data, path="photos", aspect_ratios=(0.5, 1.0), bucket_step=8)
+    with pytest.raises(ConfigError, match="denoiser tests-grid has learned positions for 4 x 4"):
+        check_recipe(replace(own, data=data, denoiser=GridConfig()))
+    ends = TransferEnds(old=GridConfig(), new=GridConfig(grid=(2, 8)))
+    assert not same_meaning("denoiser.positions.weight", ends)
+    assert same_meaning("denoiser.positions.weight", replace(ends, new=FlatConfig()))
+
+
+def test_denoisers_that_declare_nothing_have_the_neutral_answers():
+    plain, small = FlatConfig(), unet("tiny")
+    assert (plain.shape_text, plain.dynamic_shapes, plain.learned_grid) == ("", None, None)
+    assert plain.with_grid(8, 4) is plain and plain.with_projected_width(5) is plain
+    with pytest.raises(ConfigError, match="no format but pippin's own"):
+        plain.latent_channels({})
+    assert (small.shape_text, small.dynamic_shapes) == ("32 channels", False)
+    assert small.projected_width == 128 and small.with_projected_width(5).projected_width == 5
+    assert small.latent_channels({"denoiser.conv_in.weight": (32, 7, 3, 3)}) == 7
+    transformer = get_recipe("openmoji/dit-entangled").denoiser
+    shapes = {"denoiser.patches.linear.weight": (128, 12)}
+    assert transformer.shape_text == "4 x 128" and transformer.latent_channels(shapes) == 3
+    assert transformer.with_grid(16, 8).base_grid == 8
+    assert mdtv2("tiny", (8, 8)).with_grid(16, 8).learned_grid == (16, 16)

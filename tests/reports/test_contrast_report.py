@@ -9,15 +9,21 @@ import pytest
 from pippin.config import ConfigError
 from pippin.reports.contrast_headline import study_headline
 from pippin.reports.markdown import markdown
+from pippin.reports.page import code_spans
 from pippin.reports.report import render_report
 from pippin.reports.report_data import open_source
-from pippin.reports.tables.contrast_table import contrast_lines, evaluate_contrasts, p_text
+from pippin.reports.tables.contrast_table import (
+    contrast_label,
+    contrast_lines,
+    evaluate_contrasts,
+    p_text,
+)
 from pippin.reports.tables.results_table import result_lines
-from pippin.studies.contrasts import difference
+from pippin.studies.contrasts import Contrast, difference
 from pippin.studies.runner import run_study
 from pippin.studies.study_folder import declare
 
-PREDICTION = "Drift falls by 0.02 or so."
+PREDICTION = "Drift falls by 0.02 or so, as in `control` & co."
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +116,8 @@ def test_markdown_puts_contrasts_first_and_the_rest_without_verdict(folder):
 
 def test_the_page_holds_the_table_and_the_prediction(folder, tmp_path):
     page = render_report(folder, tmp_path / "page.html").read_text(encoding="utf-8")
-    assert page.count("Declared contrasts") and PREDICTION in page
+    assert page.count("Declared contrasts")
+    assert "Drift falls by 0.02 or so, as in <code>control</code> &amp; co." in page
     for text in (
         "FD stays equal.",
         "inconclusive",
@@ -119,6 +126,39 @@ def test_the_page_holds_the_table_and_the_prediction(folder, tmp_path):
     ):
         assert text in page
     assert ">decides<" not in page and ">read with it<" not in page and ": better<" not in page
+
+
+def contrast(name, *metrics):
+    pairs = [difference("a", "b", metric, name="", claim="").terms for metric in metrics]
+    terms = tuple(term for pair in pairs for term in pair)
+    return Contrast(name=name, claim="It differs.", terms=terms)
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "label"),
+    [
+        (
+            "a less b, matched drift original_size",
+            "matched drift original_size",
+            "a less b, matched drift (original size)",
+        ),
+        (
+            "gate on colour_jitter, matched drift",
+            "matched drift colour_jitter",
+            "gate on colour jitter, matched drift",
+        ),
+        ("gate on grain, effect grain", "effect grain", "gate on grain, effect (grain)"),
+        ("flipped arm", "drift flip", "flipped arm"),
+        ("a.b (c)", "own metric", "a.b (c)"),
+    ],
+)
+def test_metrics_in_a_contrasts_name_appear_by_their_labels(name, metric, label):
+    assert contrast_label(contrast(name, metric)) == label
+
+
+def test_code_spans_are_escaped():
+    assert code_spans("a `b<c` & `d") == "a <code>b&lt;c</code> &amp; `d"
+    assert code_spans("``") == "``"
 
 
 def test_a_study_without_contrasts_has_the_headline_that_it_had(finished):

@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of a study as Markdown: the page's numbers, one row for each arm."""
 
-import pytest
-
-from pippin.cli.main import main
-from pippin.config import ConfigError
 from pippin.reports.headline import headline
-from pippin.reports.markdown import markdown, render_markdown
+from pippin.reports.markdown import markdown
 from pippin.reports.report_data import open_source
 from pippin.reports.tables.results_table import result_lines
 from pippin.studies.runner import run_study
@@ -53,16 +49,3 @@ def test_only_runs_that_ended_are_counted_as_done(study, execute, tmp_path):
 
     run_study(study, tmp_path, some, lambda text: None)
     assert "- 5 of 6 runs (1 failed, 1 diverged), " in markdown(open_source(tmp_path))
-
-
-def test_the_command_writes_it_where_the_name_says_so(finished, capsys):
-    out = finished / "table.md"
-    assert main(["report", str(finished), "--out", str(out)]) == 0
-    assert capsys.readouterr().out.strip() == str(out)
-    assert out.read_text(encoding="utf-8") == markdown(open_source(finished))
-
-
-def test_a_run_has_no_arms_to_compare(finished, tmp_path):
-    run = next((finished / "runs").iterdir())
-    with pytest.raises(ConfigError, match=r"folder of a run.*give the folder of a study"):
-        render_markdown(run, tmp_path / "table.md")

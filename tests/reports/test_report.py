@@ -316,7 +316,7 @@ def test_a_single_run(finished, measure):
     lines += [measure("kid", 0.5, subject="real").to_dict()]
     (run / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[::2]))
     text = page(run)
-    assert "A single run has no comparison" in text
+    assert "Trained on 10,000 images with seed 0." in text
     assert "0.2500 [" in text or "0.250 [" in text
     (run / "results.jsonl").write_text(json.dumps(lines[1]) + "\n")
     assert "diverged" in page(run)

@@ -72,8 +72,8 @@ def test_ctrl_c_ends_all_with_one_message_and_the_command_goes_on(recipe, alone,
     in_folder(recipe, tmp_path / "caches").save(config)
     arguments = f"data prepare --config {config} --processes 2"
     slow = (  # so that there is something left to do when the signal comes
-        "import signal, sys, time\n"
-        "from pippin.data.cache import build; encode = build.encode_images\n"
+        "import signal, sys, time; from pippin.data.cache import build\n"
+        "encode = build.encode_images\n"
         # A shell that starts the tests in the background has Ctrl-C ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "build.encode_images = lambda *x: (time.sleep(0.5), encode(*x))[1]\n"

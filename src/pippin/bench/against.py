@@ -13,15 +13,12 @@ from torch import Tensor, nn
 from pippin.bench.config import AgainstConfig, Kind, Precision
 from pippin.bench.record import Spread
 from pippin.bench.timer import matmul_peak, synchronise
-from pippin.conditioning.config import ConditioningConfig, LabelSemantic, TextSemantic
+from pippin.conditioning.config import ConditioningConfig, TextSemantic
 from pippin.denoisers.config import DenoiserConfig, SizeName
-from pippin.denoisers.dit.config import dit
-from pippin.denoisers.mmdit.config import mmdit
-from pippin.denoisers.pixart.config import pixart
-from pippin.denoisers.unet.config import unet
-from pippin.denoisers.weights.arguments import NO_CONTROL, ModelSpec
+from pippin.denoisers.weights.arguments import ModelSpec
 from pippin.diffusion.config import DiffusionConfig
 from pippin.evaluation.metrics.cost import denoiser_flops, meta_model
+from pippin.interop.diffusers_config import class_of
 from pippin.interop.diffusers_format import to_diffusers
 from pippin.model import LatentDenoiser, build_model
 from pippin.system.device import autocast, resolve_device
@@ -29,25 +26,6 @@ from pippin.training.blocks import compile_blocks
 from pippin.types import Conditions, TextFeatures
 
 NUM_CLASSES, CHANNELS = 1000, 4
-
-
-def shape_of(kind: Kind, size: SizeName, side: int) -> tuple[DenoiserConfig, ConditioningConfig]:
-    """Denoiser of a size, and the conditions of its published model."""
-    text_rules = {"text": "attention"}
-    match kind:
-        case "dit":
-            return dit(size), _conditioned(LabelSemantic(), {"label": "modulation"})
-        case "pixart":
-            text = TextSemantic(token_features=4096, num_tokens=120, projection="mlp")
-            return pixart(size, base_grid=side // 2), _conditioned(text, text_rules)
-        case "mmdit":
-            text = TextSemantic(token_features=4096, pooled_features=2048, num_tokens=154)
-            rules = text_rules | {"pooled": "modulation"}
-            return mmdit(size, qk_norm=False, table_side=side // 2), _conditioned(text, rules)
-        case "unet":
-            denoiser = unet(size)
-            text = TextSemantic(token_features=denoiser.token_width, projection="none")
-            return denoiser, _conditioned(text, text_rules)
 
 
 class Pair:
@@ -66,9 +44,9 @@ class Pair:
     def __init__(
         self, kind: Kind, size: SizeName, side: int, batch_size: int, device: torch.device
     ) -> None:
-        self.kind, self.batch_size, self.device = kind, batch_size, device
+        self.model_class, self.batch_size, self.device = class_of(kind), batch_size, device
         self.latent_shape = (CHANNELS, side, side)
-        self.denoiser, self.conditioning = shape_of(kind, size, side)
+        self.denoiser, self.conditioning = self.model_class.benchmark(size, side)
         draws = torch.Generator().manual_seed(0)
         model = build_model(
             self.conditioning,
@@ -112,12 +90,7 @@ class Pair:
         if self.text is None:
             label = self.label.to(self.device)
             return self.reference(self.x_t, timestep=self.t, class_labels=label).sample
-        extra: dict[str, Any] = {}
-        if self.kind == "mmdit":
-            extra = {"pooled_projections": self.text.pooled}
-        if self.kind == "pixart":
-            extra = {"added_cond_kwargs": {"resolution": None, "aspect_ratio": None}}
-        tokens = self.text.tokens
+        tokens, extra = self.text.tokens, self.model_class.inputs(self.text)
         return self.reference(
             self.x_t, timestep=self.t, encoder_hidden_states=tokens, **extra
         ).sample
@@ -125,12 +98,6 @@ class Pair:
     def compile(self) -> None:
         """Compile the blocks of both models, as the trainer does."""
         compile_blocks(self.denoiser, [*self.model.denoiser.blocks, *_blocks(self.reference)])
-
-
-def _conditioned(
-    semantic: LabelSemantic | TextSemantic, rules: dict[str, Any]
-) -> ConditioningConfig:
-    return ConditioningConfig(semantic=semantic, rules=rules, control=NO_CONTROL)
 
 
 def _to_diffusers_model(
@@ -145,9 +112,7 @@ def _to_diffusers_model(
         num_classes=NUM_CLASSES,
     )
     reference = to_diffusers(spec, model.state_dict()).build()
-    if denoiser.kind == "dit":
-        for block in _blocks(reference):
-            block.norm1.emb.time_proj.downscale_freq_shift = 0
+    class_of(denoiser.kind).equalise(reference)
     return reference
 
 

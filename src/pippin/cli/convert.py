@@ -135,7 +135,7 @@ def _next(out: Path, recipe: "Recipe", weights: str) -> str:
     from pippin.interop.convert import BASE_RECIPES, fine_tuning
 
     text = recipe.conditioning.semantic.kind == "text"
-    encoders = "CLIP-L CLIP-G T5" if recipe.denoiser.kind == "mmdit" else "ENCODER"
+    encoders = "CLIP-L CLIP-G T5" if recipe.text.combine == "sd3" else "ENCODER"
     folder = shlex.quote(str(out))
     prompts = f" --prompts ... --text-source {encoders}" if text else ""
     sample = f"pippin sample {folder}{prompts}"

@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
         advice = f"next: pippin sample {command.out}, or pippin train ... --init.run {command.out}"
     else:
         from pippin.interop.convert import model_spec
-        from pippin.interop.diffusers_format import DIT_NOTE, EXTRA_FILE, write_folder
+        from pippin.interop.diffusers_format import EXTRA_FILE, write_folder
 
         tensors = {name: tensor.to(dtype) for name, tensor in trained.tensors.items()}
         spec = model_spec(trained.located, tensors)
@@ -79,8 +79,8 @@ def main(argv: list[str]) -> int:
             exported = write_folder(command.out, spec, tensors, trained.weights)
         if exported.extra:
             print_text(f"in {EXTRA_FILE}, not read by diffusers: {', '.join(exported.extra)}")
-        if trained.recipe.denoiser.kind == "dit":
-            print_text(f"note: {DIT_NOTE}")
+        if exported.note:
+            print_text(f"note: {exported.note}")
         if trained.latents is not None:
             print_text(
                 "note: latents are normalised by measured statistics, (raw - mean) / std with "

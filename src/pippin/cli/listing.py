@@ -2,8 +2,6 @@
 """List of recipes by family, with a line each."""
 
 from pippin.data.config import NoDataConfig
-from pippin.denoisers.config import TransformerConfig
-from pippin.denoisers.unet.config import UNetConfig
 from pippin.plugins import load_plugins
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES
@@ -36,13 +34,9 @@ def _description(recipe: Recipe) -> str:
     """``mmdit 12 x 768, 256 px, label by attention, control gated, 25.6 M images``."""
     denoiser, data = recipe.denoiser, recipe.data
     assert not isinstance(data, NoDataConfig)
-    shape = ""
-    if isinstance(denoiser, UNetConfig):
-        shape = f" {denoiser.channels} channels"
-    elif isinstance(denoiser, TransformerConfig):
-        shape = f" {denoiser.depth} x {denoiser.width}"
+    model = f"{denoiser.kind} {denoiser.shape_text}".rstrip()
     return (
-        f"{denoiser.kind}{shape}, {data.resolution} px, {_semantics(recipe)}, "
+        f"{model}, {data.resolution} px, {_semantics(recipe)}, "
         f"{_control(recipe)}, {recipe.train.images / 1e6:g} M images"
     )
 

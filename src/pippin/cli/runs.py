@@ -54,8 +54,8 @@ def _print(runs: "list[RunOverview]", top: Path) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    right = {"images", "loss"}
-    columns = ("run", "recipe + changed settings", "images", "state", "loss")
+    right = {"images", "training loss"}
+    columns = ("run", "recipe + changed settings", "images", "state", "training loss")
     table = Table(
         *(
             Column(name, no_wrap=True, justify="right" if name in right else "left")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pippin.config import NOT_PROTOCOL, PROTOCOL_IF_CHANGED, Config, ConfigError, at_least, within
-from pippin.control import CONTROL_FIELDS, SMALLEST_SIDE, Size
+from pippin.control import AUGMENTATION_FIELDS, CONTROL_FIELDS, SMALLEST_SIDE, Size
 from pippin.data.views.buckets import BUCKET_STEP, bucket_sizes, check_ratios, nearest_bucket
 
 Tones = Literal["one-per-view", "base-only", "all"]
@@ -53,6 +53,12 @@ class CropConfig(Config):
             )
 
 
+LAW_FIELDS = tuple(
+    name for name in AUGMENTATION_FIELDS if CONTROL_FIELDS[name].strongest is not None
+)
+"""Augmentations whose law their declaration states; the others have settings of their own."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AugmentationConfig(Config):
     """Augmentation of a view at its training size; none by default."""
@@ -69,6 +75,9 @@ class AugmentationConfig(Config):
     """Share of views that get film grain."""
     grain_largest: float = field(default=32.0, metadata=PROTOCOL_IF_CHANGED)
     """Maximum standard deviation of the grain, uniform from 0, in levels of 255."""
+    shares: dict[str, float] = field(default_factory=dict, metadata=PROTOCOL_IF_CHANGED)
+    """Share of views that get an augmentation without settings of its own here, by the name of its
+    control field. pippin's three have their own; see docs/guides/extend.md."""
 
     def __post_init__(self) -> None:
         """Reject values outside the range of the control fields."""
@@ -81,6 +90,24 @@ class AugmentationConfig(Config):
                 "data.look: 1 <= jpeg_smallest <= jpeg_largest <= 100; got "
                 f"{self.jpeg_smallest} and {self.jpeg_largest}"
             )
+        for name, share in self.shares.items():
+            if name not in LAW_FIELDS or not 0 <= share <= 1:
+                raise ConfigError(
+                    f"data.look.shares gives {name} {share}; it takes shares from 0 to 1 of "
+                    f"control fields with a declared law: {', '.join(LAW_FIELDS) or 'none'}"
+                )
+
+    def amounts(self) -> dict[str, tuple[str, float]]:
+        """Setting that turns each augmentation on, and its value: field -> (setting, value)."""
+        own = {
+            "jpeg_quality": "jpeg_share",
+            "colour_jitter": "colour_jitter",
+            "grain": "grain_share",
+        }
+        amounts = {name: (f"data.look.{key}", getattr(self, key)) for name, key in own.items()}
+        for name in LAW_FIELDS:
+            amounts[name] = f"data.look.shares {name}", self.shares.get(name, 0.0)
+        return amounts
 
 
 @dataclass(frozen=True, kw_only=True)

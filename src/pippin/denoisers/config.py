@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration that denoisers share, and the table of transformer sizes."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from pippin.config import Config, ConfigError, above, at_least
@@ -39,6 +40,72 @@ class DenoiserConfig(Config):
         """Number of which a latent's sides must be multiples: the patch size, if any."""
         return int(getattr(self, "patch_size", 1))
 
+    @property
+    def shape_text(self) -> str:
+        """Size in a list of recipes, such as ``12 x 768``; empty = the kind says enough."""
+        return ""
+
+    @property
+    def dynamic_shapes(self) -> bool | None:
+        """Whether torch compiles blocks for shapes that vary; None: it finds out."""
+        return None
+
+    @property
+    def learned_grid(self) -> tuple[int, int] | None:
+        """Grid (rows, columns) of patches that positions are learned for; None: positions are
+        computed, for any grid."""
+        return None
+
+    @property
+    def projected_width(self) -> int | None:
+        """Width of condition tokens that the denoiser projects by itself; None: the conditioner
+        projects tokens to the denoiser's width."""
+        return None
+
+    def with_projected_width(self, width: int) -> "DenoiserConfig":
+        """The denoiser for tokens of another width, where it projects them by itself."""
+        return self
+
+    def with_grid(self, side: int, base: int) -> "DenoiserConfig":
+        """The denoiser with positions for ``side`` patches along each side.
+
+        Args:
+            side: patches along a side; learned positions get this grid.
+            base: patches along a side of the grid whose range computed positions keep.
+        """
+        return self
+
+    def check_grid(self, resolution: int, patches: int) -> None:
+        """Refuse square images that the denoiser has no positions for.
+
+        Args:
+            resolution: side of the images in pixels, for the message.
+            patches: patches along a side of their latents.
+
+        Raises:
+            ConfigError: more patches than positions, or another grid.
+        """
+
+    def check_bucket(self, name: str, patches: int) -> None:
+        """Refuse a bucket that the denoiser has no positions for.
+
+        Args:
+            name: size of the bucket, for the message.
+            patches: patches along its longer side.
+
+        Raises:
+            ConfigError: more patches than positions.
+        """
+
+    def latent_channels(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+        """Number of input channels, from the shapes of a model's tensors; for the formats of
+        other implementations.
+
+        Raises:
+            ConfigError: the denoiser has no such format.
+        """
+        raise ConfigError(f"denoiser.kind {self.kind} has no format but pippin's own")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig(DenoiserConfig):
@@ -65,6 +132,19 @@ class TransformerConfig(DenoiserConfig):
                 "denoiser.width must be a multiple of 4 and of denoiser.num_heads; got "
                 f"{self.width}, {self.num_heads} heads"
             )
+
+    @property
+    def shape_text(self) -> str:
+        """Depth and width."""
+        return f"{self.depth} x {self.width}"
+
+    def with_grid(self, side: int, base: int) -> "TransformerConfig":
+        """Computed positions over the base grid, at any side."""
+        return replace(self, base_grid=base)
+
+    def latent_channels(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+        """Channels of a patch, which the first layer reads as one vector."""
+        return shapes["denoiser.patches.linear.weight"][1] // self.patch_size**2
 
 
 def learns_variance(config: DenoiserConfig) -> bool:

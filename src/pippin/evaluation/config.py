@@ -13,7 +13,7 @@ from pippin.config import (
     at_least,
     protocol_as,
 )
-from pippin.control import SMALLEST_SIDE
+from pippin.control import CONTROL_FIELDS, PROBED_CONTROLS, SMALLEST_SIDE
 from pippin.data.config import ImagesConfig
 
 Part = Literal[
@@ -27,7 +27,11 @@ DEFAULT_PARTS: tuple[Part, ...] = tuple(
 SMALLEST_INPUT = 32
 """Smallest input side: the feature network halves its input five times."""
 
-SCALABLE = ("original_size", "crop_corner", "jpeg_quality", "colour_jitter", "grain")
+SCALABLE = tuple(
+    name
+    for name in PROBED_CONTROLS
+    if (effect := CONTROL_FIELDS[name].effect) is not None and effect.matchable
+)
 """Controls whose effect is a number per image, so that it can be matched."""
 
 NETWORKS = {"inception": "a file of its weights", "dinov2": "a folder of the model"}

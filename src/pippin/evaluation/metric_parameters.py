@@ -7,7 +7,8 @@ from string import Formatter
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from pippin.config import ConfigError
-from pippin.evaluation.control_words import PROBED_CONTROLS, control_in_sentence, control_label
+from pippin.control import PROBED_CONTROLS
+from pippin.evaluation.control_words import control_in_sentence, control_label
 
 _NUMBER = r"-?[0-9.]+(?:e[+-]?[0-9]+)?"
 

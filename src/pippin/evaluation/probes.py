@@ -14,19 +14,11 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from pippin.control import ColourJitter, Control, Corner, Size
+from pippin.control import CONTROL_FIELDS, Control, Corner, Size
+from pippin.data.views.pixel_changes import PIXEL_CHANGES
 from pippin.evaluation.metric import MetricKind
 from pippin.evaluation.metric_parameters import CurvePosition
-from pippin.evaluation.metrics.appearance import (
-    ROUNDING_VARIANCE,
-    blur_to,
-    brighten,
-    grain_level,
-    jpeg,
-    log_sharpness,
-    mass_centre,
-    mirror,
-)
+from pippin.evaluation.metrics.appearance import blur_to, log_sharpness, mass_centre, mirror
 from pippin.evaluation.metrics.declared.drift import ASYMMETRIC_IMAGES, EFFECT
 from pippin.types import Images
 
@@ -217,104 +209,45 @@ class CropProbe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JpegProbe:
-    """Compressed against clean: artefacts should appear, and nothing else should change.
+class AugmentationProbe:
+    """Augmented against clean: the augmentation should appear, and nothing else should change.
 
-    Drift: the clean image, compressed, against the image generated as compressed. Effect:
-    compression changes little in an image that was compressed before, so with e(x) the mean
-    squared change by compressing x, ln (e(clean) / e(compressed)), each with the energy of 8-bit
-    rounding added.
+    :mod:`pippin.control` declares the augmented value, and
+    :mod:`pippin.data.views.pixel_changes` the change of pixels and the measure of its strength.
+    Drift: the clean image, changed, against the image generated as changed; for a random change
+    both images blurred to a quarter of their side, which averages out grain of mean 0. Effect:
+    increase of the strength.
     """
 
+    name: str
+    """A field of :class:`pippin.control.Augmentation`."""
     size: int = 256
-    quality: int = 15
-    name: str = "jpeg_quality"
     position: CurvePosition | None = None
 
     @property
-    def controls(self) -> tuple[Control, Control]:
-        """The uncropped image, compressed and clean."""
-        return replace(_uncropped(self.size), jpeg_quality=self.quality), _uncropped(self.size)
-
-    def align(self, first: Images, second: Images) -> Aligned:
-        """The clean image, compressed."""
-        return first, jpeg(second, self.quality)
-
-    def effects(self, first: Images, second: Images, distance: Distance) -> list[Effect]:
-        """Log ratio of the changes by compression."""
-        gain = self._change(second).log() - self._change(first).log()
-        return [Effect(values=gain.cpu())]
-
-    def protocol(self) -> dict[str, Any]:
-        """No further settings."""
-        return {}
-
-    def _change(self, images: Images) -> Float[Tensor, " batch"]:
-        changed = jpeg(images, self.quality).double() - images.double()
-        return changed.square().mean((1, 2, 3)) + ROUNDING_VARIANCE
-
-
-@dataclass(frozen=True, kw_only=True)
-class JitterProbe:
-    """Darkened against clean colours: brightness should change, and nothing else.
-
-    Drift: the clean image, darkened, against the image generated as dark. Effect: ln of the mean
-    of the clean image over that of the dark one; -ln brightness if the model responds fully.
-    """
-
-    size: int = 256
-    brightness: float = 0.6
-    name: str = "colour_jitter"
-    position: CurvePosition | None = None
+    def value(self) -> Any:
+        """Value of the first image."""
+        return CONTROL_FIELDS[self.name].probe_value
 
     @property
     def controls(self) -> tuple[Control, Control]:
-        """The uncropped image, darkened and clean."""
-        darkened = ColourJitter(brightness=self.brightness)
-        return replace(_uncropped(self.size), colour_jitter=darkened), _uncropped(self.size)
+        """The uncropped image, augmented and clean."""
+        clean = _uncropped(self.size)
+        return replace(clean, **{self.name: self.value}), clean
 
     def align(self, first: Images, second: Images) -> Aligned:
-        """The clean image, darkened."""
-        return first, brighten(second, self.brightness)
-
-    def effects(self, first: Images, second: Images, distance: Distance) -> list[Effect]:
-        """Log ratio of the mean brightness."""
-        dark, light = (x.double().mean((1, 2, 3)).clamp(min=1) for x in (first, second))
-        gain = light.log() - dark.log()
-        return [Effect(values=gain.cpu())]
-
-    def protocol(self) -> dict[str, Any]:
-        """No further settings."""
-        return {}
-
-
-@dataclass(frozen=True, kw_only=True)
-class GrainProbe:
-    """Grainy against clean: grain should appear, and nothing else should change.
-
-    Drift: both images blurred to a quarter of their side, which averages out grain of mean 0.
-    Effect: increase of :func:`pippin.evaluation.metrics.appearance.grain_level`.
-    """
-
-    size: int = 256
-    grain: float = 32.0
-    name: str = "grain"
-    position: CurvePosition | None = None
-
-    @property
-    def controls(self) -> tuple[Control, Control]:
-        """The uncropped image, grainy and clean."""
-        return replace(_uncropped(self.size), grain=self.grain), _uncropped(self.size)
-
-    def align(self, first: Images, second: Images) -> Aligned:
-        """Both images without detail finer than a quarter of the side."""
+        """The clean image, changed; or both images without detail finer than a quarter of the
+        side."""
+        change = PIXEL_CHANGES[self.name]
+        if change.repeatable:
+            return first, change.apply(second, self.value)
         side = max(1, min(first.shape[-2:]) // 4)
         return blur_to(first, side), blur_to(second, side)
 
     def effects(self, first: Images, second: Images, distance: Distance) -> list[Effect]:
-        """Difference of the grain levels."""
-        gain = grain_level(first) - grain_level(second)
-        return [Effect(values=gain.cpu())]
+        """Difference of the strengths."""
+        level = PIXEL_CHANGES[self.name].level
+        return [Effect(values=(level(first, self.value) - level(second, self.value)).cpu())]
 
     def protocol(self) -> dict[str, Any]:
         """No further settings."""

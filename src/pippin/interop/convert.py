@@ -13,8 +13,6 @@ from torch import Tensor
 from pippin.conditioning.config import DropConfig, TextSemantic
 from pippin.config import UNKNOWN_WEIGHTS, difference
 from pippin.data.config import NoDataConfig
-from pippin.denoisers.config import TransformerConfig
-from pippin.denoisers.unet.config import UNetConfig
 from pippin.denoisers.weights.arguments import ModelSpec
 from pippin.denoisers.weights.diffusers_layers import require_supported
 from pippin.diffusion.config import PredictionType, ScheduleName
@@ -25,7 +23,6 @@ from pippin.interop.diffusers_format import NULL_CAPTION, read_folder
 from pippin.interop.diffusion_process import check_process, resolve_process
 from pippin.interop.load_model import LoadedModel
 from pippin.interop.published_models import (
-    ANCHOR_TENSORS,
     NULL_CLASS,
     SOURCES,
     configure,
@@ -55,7 +52,6 @@ BASE_RECIPES = {
     "unet": "published/ldm-4-imagenet-256",
 }
 """Denoiser -> recipe whose training, sampling and evaluation settings a converted model gets."""
-SD_VAE = "stabilityai/sd-vae-ft-mse"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +133,7 @@ def _read_file(
     prediction: PredictionType | None,
 ) -> tuple[LoadedModel, tuple[str, ...]]:
     """Model of a file of a published class's weights, and notes."""
-    weights = read_weights(path, ANCHOR_TENSORS[source], key)
+    weights = read_weights(path, SOURCES[source].anchors, key)
     arguments, notes = _with_side(source, weights.tensors, arguments)
     published = configure(source, arguments).diffusion
     diffusion = resolve_process(published, schedule, prediction)
@@ -270,9 +266,7 @@ def converted_recipe(spec: ModelSpec, autoencoder: str | None = None) -> Recipe:
         solver: SolverName = "euler" if diffusion.schedule == "flow" else "ddim"
         sampling = SamplingConfig(solver=solver, guidance=sampling.guidance)
     if autoencoder is None:
-        autoencoder = base.autoencoder.source
-        if spec.denoiser.kind == "unet" and spec.latent_channels == 4:
-            autoencoder = SD_VAE
+        autoencoder = spec.autoencoder or base.autoencoder.source
     recipe = replace(
         base,
         data=NoDataConfig(resolution=1, num_classes=spec.num_classes),
@@ -334,19 +328,12 @@ def model_spec(recipe: Recipe, tensors: Mapping[str, Tensor]) -> ModelSpec:
         denoiser=recipe.denoiser,
         conditioning=recipe.conditioning,
         diffusion=recipe.diffusion,
-        latent_channels=_latent_channels(recipe, tensors),
+        latent_channels=recipe.denoiser.latent_channels(
+            {name: tuple(value.shape) for name, value in tensors.items()}
+        ),
         latent_side=side,
         num_classes=rows[0] - 1 if rows else 1,  # the last row is the null class
     )
-
-
-def _latent_channels(recipe: Recipe, tensors: Mapping[str, Tensor]) -> int:
-    """Number of input channels of the first layer."""
-    if isinstance(recipe.denoiser, UNetConfig):
-        return tensors["denoiser.conv_in.weight"].shape[1]
-    assert isinstance(recipe.denoiser, TransformerConfig)
-    width = tensors["denoiser.patches.linear.weight"].shape[1]
-    return width // recipe.denoiser.patch_size**2
 
 
 _CLASS_TABLES = ("conditioner.label_vector.weight", "conditioner.label_tokens.weight")

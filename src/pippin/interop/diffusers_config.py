@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configurations between diffusers' model classes and schedulers and pippin."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pippin.config import ConfigError
-from pippin.denoisers.dit.diffusers import read_dit, write_dit
-from pippin.denoisers.mmdit.diffusers import read_mmdit, write_mmdit
-from pippin.denoisers.pixart.diffusers import read_pixart, write_pixart
-from pippin.denoisers.unet.diffusers import read_unet, write_unet
+from pippin.denoisers.dit.diffusers import DIFFUSERS as DIT
+from pippin.denoisers.mmdit.diffusers import DIFFUSERS as MMDIT
+from pippin.denoisers.pixart.diffusers import DIFFUSERS as PIXART
+from pippin.denoisers.unet.diffusers import DIFFUSERS as UNET
 from pippin.denoisers.weights.arguments import Arguments, ModelSpec
 from pippin.denoisers.weights.diffusers_layers import require_supported
+from pippin.denoisers.weights.formats import DiffusersFormat
 from pippin.diffusion.config import DiffusionConfig, LogitNormalTime, PredictionType, ScheduleName
 from pippin.system.weight_checks import refuse_quantisation
 
@@ -142,32 +143,19 @@ def to_scheduler(diffusion: DiffusionConfig) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelClass:
-    """Model class of diffusers."""
-
-    kind: str
-    """Kind of pippin's denoiser."""
-    folder: str
-    """Name of the component in pipelines."""
-    read: Callable[[Arguments], ModelSpec]
-    write: Callable[[ModelSpec], dict[str, Any]]
+CLASSES = {model_class.name: model_class for model_class in (DIT, PIXART, MMDIT, UNET)}
+"""Model classes of diffusers by name."""
 
 
-CLASSES = {
-    "DiTTransformer2DModel": ModelClass(
-        kind="dit", folder="transformer", read=read_dit, write=write_dit
-    ),
-    "PixArtTransformer2DModel": ModelClass(
-        kind="pixart", folder="transformer", read=read_pixart, write=write_pixart
-    ),
-    "SD3Transformer2DModel": ModelClass(
-        kind="mmdit", folder="transformer", read=read_mmdit, write=write_mmdit
-    ),
-    "UNet2DConditionModel": ModelClass(
-        kind="unet", folder="unet", read=read_unet, write=write_unet
-    ),
-}
+def class_of(kind: str) -> DiffusersFormat:
+    """Model class of diffusers for a kind of denoiser.
+
+    Raises:
+        ConfigError: diffusers has none.
+    """
+    classes = {model_class.kind: model_class for model_class in CLASSES.values()}
+    require_supported(kind in classes, f"denoiser.kind {kind}")
+    return classes[kind]
 
 
 _SUCCESSORS = {
@@ -222,14 +210,12 @@ def write_config(model: ModelSpec) -> tuple[str, dict[str, Any]]:
     Raises:
         ConfigError: no class of diffusers can represent the model; the setting is named.
     """
-    conditioning, kind = model.conditioning, model.denoiser.kind
-    names = [name for name, model_class in CLASSES.items() if model_class.kind == kind]
-    require_supported(bool(names), f"denoiser.kind {kind}")
+    conditioning, model_class = model.conditioning, class_of(model.denoiser.kind)
     control = conditioning.control
     fields = ", ".join((*control.high, *control.low))
     require_supported(not fields, f"conditioning.control ({fields})")
-    if kind != "mmdit":
+    if not model_class.has_qk_norm:
         require_supported(not getattr(model.denoiser, "qk_norm", False), "denoiser.qk_norm")
-    if kind != "pixart":
+    if not model_class.has_image_shape:
         require_supported(not conditioning.image_shape, "conditioning.image_shape")
-    return names[0], CLASSES[names[0]].write(model)
+    return model_class.name, model_class.write(model)

@@ -20,22 +20,18 @@ from torch import Tensor, nn
 
 from pippin.conditioning.config import ConditioningConfig
 from pippin.config import UNKNOWN_WEIGHTS, ConfigError
-from pippin.denoisers.dit.diffusers import dit_table
-from pippin.denoisers.mmdit.diffusers import mmdit_table
-from pippin.denoisers.pixart.diffusers import pixart_table
-from pippin.denoisers.unet.diffusers import unet_table
 from pippin.denoisers.weights.arguments import ModelSpec
 from pippin.denoisers.weights.tensor_table import shapes_of, to_source
 from pippin.diffusion.config import PredictionType, ScheduleName
 from pippin.interop.diffusers_config import (
-    CLASSES,
+    class_of,
     read_config,
     sampling_settings,
     to_scheduler,
     write_config,
 )
 from pippin.interop.diffusion_process import resolve_process
-from pippin.interop.load_model import LoadedModel, Table, load_model, table_entries
+from pippin.interop.load_model import LoadedModel, load_model, table_entries
 from pippin.interop.weight_files import read_weights
 from pippin.interop.wrappers import (
     EMA_SUFFIX,
@@ -54,24 +50,6 @@ SCHEDULER_FILE = Path("scheduler") / "scheduler_config.json"
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 EXTRA_FILE, EXTRA_KEY = "pippin_extra.safetensors", "pippin"
 
-TABLES: dict[str, Table] = {
-    "dit": dit_table,
-    "pixart": pixart_table,
-    "mmdit": mmdit_table,
-    "unet": unet_table,
-}
-ANCHOR_TENSORS = {
-    "dit": ("pos_embed.proj.weight", "proj_out_2.weight"),
-    "pixart": ("pos_embed.proj.weight", "adaln_single.linear.weight"),
-    "mmdit": ("pos_embed.proj.weight", "norm_out.linear.weight"),
-    "unet": ("conv_in.weight", "time_embedding.linear_1.weight"),
-}
-"""Names of tensors that locate the network in a file, under any prefix."""
-DIT_NOTE = (
-    "diffusers' DiT divides time features by 127, and the published DiT and pippin divide by 128: "
-    "it computes other outputs from the same weights; for equal outputs set in diffusers "
-    "block.norm1.emb.time_proj.downscale_freq_shift = 0 for each block"
-)
 NULL_CAPTION = ("conditioner.text_tokens.null", "conditioner.text_vector.null")
 """Null captions; diffusers' pipelines encode the empty caption instead."""
 
@@ -105,7 +83,7 @@ def read_folder(
         )
     spec = replace(spec, diffusion=process)
     files = find_weights(inner)
-    weights = read_weights(files.path, ANCHOR_TENSORS[spec.denoiser.kind])
+    weights = read_weights(files.path, class_of(spec.denoiser.kind).anchors)
     extra_tensors: dict[str, Tensor] = {}
     if (inner / EXTRA_FILE).is_file():
         spec, extra_tensors = _read_extra(inner / EXTRA_FILE, spec)
@@ -149,11 +127,9 @@ def _notes(
         )
     elif scheduler is not None and (settings := sampling_settings(scheduler)):
         notes.append(f"sampling settings of the scheduler are skipped: {settings}")
-    if loaded.spec.denoiser.kind == "dit":
-        notes.append(DIT_NOTE)
-        if config.get("norm_eps", 1e-5) != 1e-6:
-            notes.append("its norms add 1e-5 to the variance, pippin's 1e-6")
-    return notes
+    model_class = class_of(loaded.spec.denoiser.kind)
+    notes += [model_class.note] if model_class.note else []
+    return [*notes, *model_class.notes(config)]
 
 
 def from_diffusers(
@@ -171,9 +147,8 @@ def from_diffusers(
     Raises:
         ValueError: weights that do not fit.
     """
-    kind = spec.denoiser.kind
-    source = next(name for name, model_class in CLASSES.items() if model_class.kind == kind)
-    return load_model(source, spec, TABLES[kind], state, may_lack=NULL_CAPTION, own=own)
+    source = class_of(spec.denoiser.kind)
+    return load_model(source.name, spec, source.table, state, may_lack=NULL_CAPTION, own=own)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +161,8 @@ class Exported:
     tensors: dict[str, Tensor]
     extra: dict[str, Tensor]
     """Tensors without a counterpart in the class, under pippin's names."""
+    note: str
+    """Difference between the class and pippin; empty = none."""
 
     def build(self) -> nn.Module:
         """Instance of the class of diffusers with these weights."""
@@ -209,7 +186,8 @@ def to_diffusers(spec: ModelSpec, state: Mapping[str, Tensor]) -> Exported:
         model = _class(name)(**arguments)
     source_shapes = shapes_of(model)
     shapes = {key: tuple(value.shape) for key, value in state.items()}
-    table = table_entries(TABLES[spec.denoiser.kind], spec, shapes)
+    model_class = class_of(spec.denoiser.kind)
+    table = table_entries(model_class.table, spec, shapes)
     tensors = to_source(table, state, source_shapes)
     if differing := sorted(set(source_shapes) ^ set(tensors)):
         raise ConfigError(
@@ -220,7 +198,13 @@ def to_diffusers(spec: ModelSpec, state: Mapping[str, Tensor]) -> Exported:
     extra = {key: value for key, value in state.items() if key not in used}
     if unused_tensors := sorted(key for key in extra if key.startswith("denoiser.")):
         raise ConfigError(f"diffusers' {name} has no place for {', '.join(unused_tensors)}")
-    return Exported(class_name=name, arguments=arguments, tensors=tensors, extra=extra)
+    return Exported(
+        class_name=name,
+        arguments=arguments,
+        tensors=tensors,
+        extra=extra,
+        note=model_class.note,
+    )
 
 
 def write_folder(

@@ -1,21 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loading of another implementation's weights into a pippin model."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from pippin.config import UNKNOWN_WEIGHTS
 from pippin.denoisers.weights.arguments import ModelSpec
+from pippin.denoisers.weights.formats import Table
 from pippin.denoisers.weights.tensor_table import Entry, Shapes, from_source, shapes_of
 from pippin.model import LatentDenoiser, build_model
 from pippin.system.weight_checks import check_finite, join_names
-
-Table = Callable[[Any, Shapes], Iterable[Entry]]
-"""(denoiser's configuration, shapes of pippin's tensors) -> entries."""
 
 
 @dataclass(frozen=True, kw_only=True)

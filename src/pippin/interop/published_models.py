@@ -2,7 +2,7 @@
 """Published weights as pippin models, with the calling convention of the published classes."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,27 +10,21 @@ import torch
 from torch import Tensor
 
 from pippin.conditioning.conditioner import Prepared, keep_all
-from pippin.denoisers.config import TransformerConfig
-from pippin.denoisers.dit.published import dit_table, read_dit
-from pippin.denoisers.mdtv2.published import mdtv2_table, read_mdtv2
-from pippin.denoisers.mmdit.published import mmdit_table, read_mmdit_sd3
-from pippin.denoisers.pixart.config import PixArtConfig
-from pippin.denoisers.pixart.published import pixart_table, read_pixart, read_pixart_ms
-from pippin.denoisers.unet.published import read_ldm_unet, unet_table
+from pippin.conditioning.config import LabelSemantic
+from pippin.denoisers.dit.published import PUBLISHED as DIT
+from pippin.denoisers.mdtv2.published import PUBLISHED as MDTV2
+from pippin.denoisers.mmdit.published import PUBLISHED as MMDIT
+from pippin.denoisers.pixart.published import PUBLISHED as PIXART
+from pippin.denoisers.unet.published import PUBLISHED as UNET
 from pippin.denoisers.weights.arguments import Arguments, ModelSpec
-from pippin.interop.load_model import LoadedModel, Table, load_model
+from pippin.denoisers.weights.formats import FixedPositions, PublishedFormat
+from pippin.interop.load_model import LoadedModel, load_model
 from pippin.nn.positions import sincos_2d
 from pippin.sampling.guidance import power_cosine
 from pippin.types import Conditions, Masking, Prediction, TextFeatures
 
-SOURCES: dict[str, Callable[[Arguments], ModelSpec]] = {
-    "dit": read_dit,
-    "mdtv2": read_mdtv2,
-    "pixart": read_pixart,
-    "pixart_ms": read_pixart_ms,
-    "mmdit_sd3": read_mmdit_sd3,
-    "ldm_unet": read_ldm_unet,
-}
+SOURCES: dict[str, PublishedFormat] = {**DIT, **MDTV2, **PIXART, **MMDIT, **UNET}
+"""Published classes by name."""
 
 
 def configure(source: str, settings: Mapping[str, Any]) -> ModelSpec:
@@ -42,33 +36,12 @@ def configure(source: str, settings: Mapping[str, Any]) -> ModelSpec:
     if source not in SOURCES:
         raise ValueError(f"no source {source!r}; there are: {', '.join(SOURCES)}")
     arguments = Arguments(source, settings)
-    spec = SOURCES[source](arguments)
+    spec = SOURCES[source].read(arguments)
     arguments.check_all_used()
     return spec
 
 
-TABLES: dict[str, Table] = {
-    "dit": dit_table,
-    "mdtv2": mdtv2_table,
-    "pixart": pixart_table,
-    "pixart_ms": pixart_table,
-    "mmdit_sd3": mmdit_table,
-    "ldm_unet": unet_table,
-}
-ANCHOR_TENSORS = dict.fromkeys(TABLES, ("x_embedder.proj.weight", "final_layer.linear.weight")) | {
-    "ldm_unet": ("input_blocks.0.0.weight", "out.2.weight")
-}
-"""Names of the first and the last layer, which locate the network in a checkpoint."""
-ZERO_FILLED = {
-    "mmdit_sd3": ("conditioner.text_tokens.null", "conditioner.text_vector.null"),
-    "ldm_unet": ("conditioner.text_tokens.null",),
-}
-"""Tensors that the published class leaves to its caller: the null caption."""
 NULL_CLASS = "conditioner.label_vector.weight, its null row"
-WITH_POSITIONS = ("dit", "mdtv2", "pixart")
-"""Sources whose weights contain ``pos_embed``, with one position per patch of the latent side that
-they were built for. The published class of pixart_ms does not read its own, which may be of
-another side."""
 
 
 def load_reference(
@@ -88,20 +61,20 @@ def load_reference(
     spec = configure(source, constructor_arguments)
     _check_side(stored_side(source, state_dict, spec), spec)
     state, null_class = _with_null_class(state_dict, spec)
-    may_lack = ZERO_FILLED.get(source, ())
-    loaded = load_model(source, spec, TABLES[source], state, may_lack=may_lack)
-    if source in ("dit", "pixart") and "pos_embed" in state:
-        _check_positions(state["pos_embed"], spec)
+    published = SOURCES[source]
+    loaded = load_model(source, spec, published.table, state, may_lack=published.zero_filled)
+    if published.fixed_positions is not None and "pos_embed" in state:
+        side = _patches_a_side(state["pos_embed"])
+        _check_positions(state["pos_embed"], side, published.fixed_positions(spec.denoiser, side))
     zero_filled = (*loaded.zero_filled, *null_class)
     return Reference(**vars(replace(loaded, zero_filled=zero_filled)))
 
 
 def stored_side(source: str, state_dict: Mapping[str, Tensor], spec: ModelSpec) -> int | None:
     """Published ``input_size`` that the weights were built for; None if unknown."""
-    if source not in WITH_POSITIONS or "pos_embed" not in state_dict:
+    if not SOURCES[source].stores_side or "pos_embed" not in state_dict:
         return None
-    assert isinstance(spec.denoiser, TransformerConfig)
-    return _patches_a_side(state_dict["pos_embed"]) * spec.denoiser.patch_size
+    return _patches_a_side(state_dict["pos_embed"]) * spec.denoiser.side_multiple
 
 
 class Reference(LoadedModel):
@@ -161,12 +134,14 @@ class Reference(LoadedModel):
         Raises:
             ValueError: a source whose published class has no such call.
         """
-        if self.source not in ("dit", "mdtv2"):
-            raise ValueError(f"{self.source} has no guided call; dit and mdtv2 have one")
+        guided = SOURCES[self.source].guided
+        if guided is None:
+            having = " and ".join(name for name, one in SOURCES.items() if one.guided)
+            raise ValueError(f"{self.source} has no guided call; {having} have one")
         half = x[: len(x) // 2]
         out = self(torch.cat([half, half]), t, y=y)
         scale = torch.as_tensor(cfg_scale, dtype=out.dtype, device=out.device)
-        if self.source == "mdtv2":
+        if guided == "power-cosine":
             grown = power_cosine(scale, torch.as_tensor(t)[: len(half)], power=4)
             scale = grown.to(out)[:, None, None, None]
         kept, rest = out[:, :3], out[:, 3:]
@@ -184,22 +159,22 @@ class Reference(LoadedModel):
         aspect_ratio: Tensor | None,
     ) -> Prepared:
         """Conditions from the published inputs."""
-        keep = keep_all(batch)
-        if self.source in ("dit", "mdtv2"):
+        keep, published = keep_all(batch), SOURCES[self.source]
+        if isinstance(self.spec.conditioning.semantic, LabelSemantic):
             label = torch.as_tensor(_required("y", y)).cpu()
             keep.semantic.copy_(label != self.spec.num_classes)
             label = label.where(keep.semantic, torch.zeros_like(label))
             return self.model.prepare(Conditions(label=label, control={}), keep)
-        if self.source in ("pixart", "pixart_ms"):
+        if published.tokens == "y":
             tokens = _required("y", y).squeeze(1)
             flags = None if mask is None else mask.reshape(batch, -1) != 0
             text = TextFeatures(tokens=tokens, mask=flags)
         else:
             tokens = _required("context", context)
-            pooled = _required("y", y) if self.source == "mmdit_sd3" else None
+            pooled = _required("y", y) if published.pooled else None
             text = TextFeatures(tokens=tokens, pooled=pooled)
         control = {}
-        if self.source == "pixart_ms":
+        if self.spec.conditioning.image_shape:
             ratio = _required("aspect_ratio", aspect_ratio).reshape(-1, 1)
             control = {
                 "original_size": _required("img_hw", img_hw),
@@ -244,14 +219,9 @@ def _check_side(stored: int | None, spec: ModelSpec) -> None:
         )
 
 
-def _check_positions(stored: Tensor, spec: ModelSpec) -> None:
+def _check_positions(stored: Tensor, side: int, expected: FixedPositions) -> None:
     """Refuse weights whose fixed position table differs from the computed one."""
-    side = _patches_a_side(stored)
-    denoiser = spec.denoiser
-    step, hint = 1.0, ""
-    if isinstance(denoiser, PixArtConfig):
-        step = (denoiser.base_grid or side) / side / denoiser.interpolation
-        hint = f" at lewei_scale={denoiser.interpolation:g}"
+    step, hint = expected.step, expected.hint
     table = sincos_2d(side, side, stored.shape[-1], row_step=step, column_step=step)
     stored_table = stored.reshape(table.shape).float().cpu()
     if not torch.allclose(stored_table, table, atol=_rounding(stored)):

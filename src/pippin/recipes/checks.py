@@ -6,9 +6,6 @@ from dataclasses import replace
 from pippin.config import ConfigError, check_record
 from pippin.data.config import ImagesConfig, NoDataConfig, ShapesConfig
 from pippin.data.views.buckets import size_name
-from pippin.denoisers.config import DenoiserConfig
-from pippin.denoisers.mdtv2.config import MDTv2Config
-from pippin.denoisers.mmdit.config import MMDiTConfig
 from pippin.diffusion.rescale import build_schedule
 from pippin.diffusion.times import build_grid
 from pippin.objective import check_objective
@@ -53,7 +50,7 @@ def check_start(recipe: Recipe) -> None:
         )
     if init.continues is None or init.run is not None or init.from_scratch:
         return
-    rules = " --init.transfer positions" if isinstance(recipe.denoiser, MDTv2Config) else ""
+    rules = " --init.transfer positions" if recipe.denoiser.learned_grid else ""
     raise ConfigError(
         f"this recipe fine-tunes a run of {init.continues}, and init.run names "
         "none: give that run or its export, or published weights from `pippin convert` "
@@ -116,12 +113,7 @@ def _check_augmentation(recipe: Recipe) -> None:
     control, data = recipe.conditioning.control, recipe.data
     if isinstance(data, NoDataConfig):
         return
-    augmentations = {
-        "jpeg_quality": ("data.look.jpeg_share", data.look.jpeg_share),
-        "colour_jitter": ("data.look.colour_jitter", data.look.colour_jitter),
-        "grain": ("data.look.grain_share", data.look.grain_share),
-    }
-    for field, (setting, value) in augmentations.items():
+    for field, (setting, value) in data.look.amounts().items():
         if field in (*control.high, *control.low) and not value:
             raise ConfigError(
                 f"conditioning.control reads {field}, which is the same in every image while "
@@ -166,12 +158,12 @@ def _check_buckets(recipe: Recipe) -> None:
     data, denoiser = recipe.data, recipe.denoiser
     if not isinstance(data, ImagesConfig) or not data.aspect_ratios:
         return
-    if isinstance(denoiser, MDTv2Config):
-        rows, columns = denoiser.grid
+    if denoiser.learned_grid is not None:
+        rows, columns = denoiser.learned_grid
         raise ConfigError(
-            f"denoiser mdtv2 has learned positions for {rows} x {columns} patches only, so it "
-            "cannot train on the buckets of data.aspect_ratios: leave these out, or use dit, "
-            "pixart, mmdit or unet"
+            f"denoiser {denoiser.kind} has learned positions for {rows} x {columns} patches only, "
+            "so it cannot train on the buckets of data.aspect_ratios: leave these out, or use "
+            "dit, pixart, mmdit or unet"
         )
 
 
@@ -201,36 +193,10 @@ def check_resolution(recipe: Recipe, factor: int) -> None:
         below = side // multiple * multiple
         nearest = f"{below} or {below + multiple}" if below else str(multiple)
         raise ConfigError(f"data.resolution {needed} {side}: take {nearest}")
-    _check_positions(side, side // multiple, denoiser)
+    denoiser.check_grid(side, side // multiple)
     if not isinstance(recipe.data, ImagesConfig) or not recipe.data.aspect_ratios:
         return
     if recipe.data.bucket_step % multiple:
         raise ConfigError(f"data.bucket_step {needed} {recipe.data.bucket_step}")
-    _check_bucket_positions(recipe.data, multiple, denoiser)
-
-
-def _check_positions(side: int, patches: int, denoiser: DenoiserConfig) -> None:
-    """Refuse a resolution with more or other patches than the denoiser has positions for."""
-    if isinstance(denoiser, MDTv2Config) and denoiser.grid != (patches, patches):
-        rows, columns = denoiser.grid
-        raise ConfigError(
-            f"data.resolution {side} has {patches} x {patches} patches, and denoiser.grid is "
-            f"{rows} x {columns}: set denoiser.grid to {patches} {patches}, or another resolution"
-        )
-    if isinstance(denoiser, MMDiTConfig) and patches > (denoiser.table_side or patches):
-        raise ConfigError(
-            f"data.resolution {side} has {patches} patches a side, and denoiser.table_side is "
-            f"{denoiser.table_side}: set it to {patches} or more, or a smaller resolution"
-        )
-
-
-def _check_bucket_positions(data: ImagesConfig, multiple: int, denoiser: DenoiserConfig) -> None:
-    """Refuse buckets with more patches than the denoiser has positions for."""
-    side = denoiser.table_side if isinstance(denoiser, MMDiTConfig) else None
-    for size in data.view_sizes:
-        if side is not None and max(size) > side * multiple:
-            raise ConfigError(
-                f"the bucket {size_name(size)} has {max(size) // multiple} patches along its "
-                f"longer side, and denoiser.table_side is {side}: set it to as many, or leave the "
-                "ratio out of data.aspect_ratios"
-            )
+    for size in recipe.data.view_sizes:
+        denoiser.check_bucket(size_name(size), max(size) // multiple)

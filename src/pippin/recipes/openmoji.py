@@ -17,7 +17,7 @@ from pippin.denoisers.dit.config import dit
 from pippin.denoisers.mdtv2.config import mdtv2
 from pippin.denoisers.mmdit.config import mmdit
 from pippin.denoisers.pixart.config import pixart
-from pippin.denoisers.unet.config import UNetConfig, unet
+from pippin.denoisers.unet.config import unet
 from pippin.diffusion.config import DiffusionConfig, LogitNormalTime
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe
@@ -194,10 +194,9 @@ def with_text(recipe: Recipe) -> Recipe:
     noisy replicate padding.
     """
     semantic = MINILM
-    if isinstance(recipe.denoiser, UNetConfig):  # whose cross-attention projects by itself
+    if recipe.denoiser.projected_width is not None:
         semantic = replace(semantic, projection="none")
-        denoiser = replace(recipe.denoiser, token_width=384)
-        recipe = replace(recipe, denoiser=denoiser)
+        recipe = replace(recipe, denoiser=recipe.denoiser.with_projected_width(384))
     conditioning = replace(recipe.conditioning, semantic=semantic, rules={"text": "attention"})
     return replace(recipe, conditioning=conditioning)
 

@@ -11,6 +11,8 @@ from pippin.evaluation.control_words import control_label
 from pippin.reports.comparison import MEASURING, Pair, SourcePair, compared_lines, open_pair
 from pippin.reports.figures.curves import learning_curves
 from pippin.reports.figures.gallery import Frame, ImageGroup, gallery, sample_rows, samples_folder
+from pippin.reports.figures.loss_words import NOT_COMPARABLE
+from pippin.reports.output_file import PAGE, refuse_other_content
 from pippin.reports.page import ImageEmbedder, write_page
 from pippin.reports.report import environments, grouped_details, run_lines
 from pippin.reports.report_data import Run
@@ -103,11 +105,14 @@ def render_comparison(first: Path, second: Path, out: Path | None = None) -> Pat
         out: the file to write; None = ``A-beside-B.html`` in the current folder.
 
     Raises:
-        ConfigError: see :func:`pippin.reports.comparison.open_pair`.
+        ConfigError: see :func:`pippin.reports.comparison.open_pair`; or
+            the file has other content.
     """
     both = open_pair(first, second)
     name = "-beside-".join(name.replace("/", "-") for name in both.names)
-    return write_page("comparison.html.jinja", _context(both), out or Path(f"{name}.html"))
+    page = out or Path(f"{name}{PAGE}")
+    refuse_other_content(page)
+    return write_page("comparison.html.jinja", _context(both), page)
 
 
 def _context(both: SourcePair) -> dict[str, Any]:
@@ -132,6 +137,7 @@ def _context(both: SourcePair) -> dict[str, Any]:
         "groups": grouped_details(lines),
         "unranked": [line for line in lines if line.unranked],
         "curves": [(figure, Markup(figure.svg)) for figure in learning_curves(both.source)],
+        "losses_note": NOT_COMPARABLE,
         "runs": [line for line in run_lines(both.source) if line.begun],
         "environments": environments(both.source),
         "problems": both.source.problems,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pippin.reports.cautions import cautions
 from pippin.reports.headline import Headline, Strip, Tone, headline, values_text
 from pippin.reports.report_data import Source
-from pippin.reports.tables.contrast_table import estimate_text, evaluate_contrasts
+from pippin.reports.tables.contrast_table import contrast_label, estimate_text, evaluate_contrasts
 from pippin.reports.tables.results_table import Line
 from pippin.studies.contrast_verdict import ContrastResult, Verdict
 
@@ -73,7 +73,9 @@ def _mark(primary: Sequence[ContrastResult]) -> str:
 
 
 def _detail(result: ContrastResult) -> str:
-    text = f"{result.contrast.name}: {estimate_text(result.estimate)}, {result.verdict}."
+    text = (
+        f"{contrast_label(result.contrast)}: {estimate_text(result.estimate)}, {result.verdict}."
+    )
     return f"{text} {result.reason}".strip()
 
 
@@ -89,7 +91,7 @@ def _exploratory(source: Source, lines: list[Line]) -> list[str]:
 
 def _without_size(results: Sequence[ContrastResult]) -> list[str]:
     names = [
-        result.contrast.name
+        contrast_label(result.contrast)
         for result in results
         if result.contrast.role == "primary" and result.contrast.smallest_effect is None
     ]
@@ -115,7 +117,12 @@ def _strips(primary: Sequence[ContrastResult]) -> tuple[tuple[Strip, ...], str]:
         small = contrast.smallest_effect or 1.0
         assert estimate.low is not None and estimate.high is not None
         scaled.append(
-            (contrast.name, estimate.low / small, estimate.mean / small, estimate.high / small)
+            (
+                contrast_label(contrast),
+                estimate.low / small,
+                estimate.mean / small,
+                estimate.high / small,
+            )
         )
     reach = max(1.0, *(abs(end) for _, low, _, high in scaled for end in (low, high)))
 

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The verdict and declared metrics of a study as Markdown, for a README, an issue or a draft."""
 
-from pathlib import Path
+from typing import Literal
 
-from pippin.config import ConfigError
 from pippin.reports.contrast_headline import study_headline
-from pippin.reports.report_data import Source, open_source
+from pippin.reports.report_data import Source
 from pippin.reports.tables.contrast_table import (
     HEADS,
     READING,
@@ -28,33 +27,16 @@ from pippin.reports.tables.results_table import (
     result_lines,
 )
 from pippin.studies.results import Outcome
-from pippin.system.files import remove_temporary_files, write_text
-
-SUFFIX = ".md"
-"""Suffix of output files that get Markdown instead of HTML."""
 
 
-def render_markdown(folder: Path, out: Path) -> Path:
-    """Write verdict and table of a study, and return the file's path.
-
-    Raises:
-        ConfigError: the folder is not the folder of a study.
-    """
-    source = open_source(folder)
-    if not source.is_study:
-        raise ConfigError(
-            f"{folder} is the folder of a run; a Markdown table compares the arms of a study: "
-            "give the folder of a study, or an --out that ends in .html"
-        )
-    remove_temporary_files(out.parent, out.name)  # left by a killed call
-    write_text(out, markdown(source))
-    return out
-
-
-def markdown(source: Source) -> str:
+def markdown(source: Source, metrics: Literal["declared", "all"] = "declared") -> str:
     """Verdict, contrasts, one row for each arm with the declared metrics, and the runs.
 
     Differences are to the baseline (the first arm), over common seeds, as on the HTML page.
+
+    Args:
+        source: a study.
+        metrics: with "all", a table of all other metrics follows, with one row for each.
     """
     lines = result_lines(source)
     declared = [line for line in lines if line.role]
@@ -85,6 +67,9 @@ def markdown(source: Source) -> str:
     parts.append("\n".join(f"- {_plain(note)}" for note in notes))
     if figures := published_figures(source.declaration):
         parts += [f"{HEADING}. {CAUTION}", "\n".join(map(_published, figures))]
+    others = [line for line in lines if not line.role]
+    if metrics == "all" and others:
+        parts += ["All other metrics:", _table_by_metric(source, others)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -116,6 +101,16 @@ def _table(source: Source, lines: list[Line]) -> str:
     ):
         if any(cell is not ABSENT for cell in cells):
             rows.append([f"*{name}*", *(_cell(cell) for cell in cells)])
+    return "\n".join(f"| {' | '.join(map(_plain, row))} |" for row in rows)
+
+
+def _table_by_metric(source: Source, lines: list[Line]) -> str:
+    """One row for each metric, because there may be a hundred."""
+    heads = ["metric", *source.declaration.arms, "*real images*", "*untrained*"]
+    rows = [heads, ["---"] * len(heads)]
+    for line in lines:
+        cells = (*line.arms, line.real, line.untrained)
+        rows.append([f"{line.metric.label}{_arrow(line)}", *map(_cell, cells)])
     return "\n".join(f"| {' | '.join(map(_plain, row))} |" for row in rows)
 
 

@@ -2,11 +2,13 @@
 """Self-contained HTML pages with embedded images."""
 
 import base64
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from pippin.reports.figures.curves import colour, dashes
 from pippin.system.files import remove_temporary_files, write_text
@@ -79,6 +81,15 @@ def write_page(template: str, context: dict[str, Any], path: Path) -> Path:
     return path
 
 
+def code_spans(text: str) -> Markup:
+    """The text, escaped, with code in backticks as ``<code>``; an unpaired backtick stays."""
+    parts = re.split(r"`([^`\n]+)`", text)
+    return Markup().join(
+        Markup("<code>{}</code>").format(part) if index % 2 else part
+        for index, part in enumerate(parts)
+    )
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("pippin.reports", "templates"),
@@ -87,5 +98,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["code_spans"] = code_spans
     environment.globals.update(colour=colour, dashes=dashes)
     return environment

@@ -13,8 +13,11 @@ from pippin.reports.contrast_headline import study_headline
 from pippin.reports.figures.control_figures import control_profiles, tradeoffs
 from pippin.reports.figures.curves import learning_curves
 from pippin.reports.figures.gallery import SEEDS_SHOWN, gallery
+from pippin.reports.figures.loss_words import NOT_COMPARABLE
+from pippin.reports.figures.previews import Previews, previews
 from pippin.reports.headings import HEADINGS
 from pippin.reports.page import ROOM, ImageEmbedder, write_page
+from pippin.reports.repetition import repetition
 from pippin.reports.report_data import Run, Source, open_source
 from pippin.reports.settings import differing, grouped, starting_point
 from pippin.reports.tables.contrast_table import HEADS, READING, contrast_lines, evaluate_contrasts
@@ -53,8 +56,9 @@ def render_report(folder: Path, out: Path | None = None, room: int = ROOM) -> Pa
         ConfigError: the folder is neither, or its declaration is damaged.
     """
     source = open_source(folder)
+    page = out or folder / "report.html"
     context = _context(source, ImageEmbedder(room))
-    return write_page("report.html.jinja", context, out or folder / "report.html")
+    return write_page("report.html.jinja", context | {"repeat": repetition(source, page)}, page)
 
 
 def _context(source: Source, embedder: ImageEmbedder) -> dict[str, Any]:
@@ -68,6 +72,7 @@ def _context(source: Source, embedder: ImageEmbedder) -> dict[str, Any]:
         "facts": _facts(source),
         "start": starting_point(source),
         "headline": study_headline(source, lines) if source.is_study else None,
+        "run_sentence": "" if source.is_study else run_sentence(source),
         "contrasts": contrast_lines(source, evaluate_contrasts(source)),
         "contrast_heads": HEADS,
         "contrast_reading": READING,
@@ -77,10 +82,12 @@ def _context(source: Source, embedder: ImageEmbedder) -> dict[str, Any]:
         "reading": _reading(source),
         "groups": grouped_details(lines),
         "curves": [(figure, Markup(figure.svg)) for figure in curves],
+        "losses_note": NOT_COMPARABLE,
         "profiles": [(figure, Markup(figure.svg)) for figure in control_profiles(source)],
         "tradeoffs": [(figure, Markup(figure.svg)) for figure in tradeoffs(source)],
         "samples": images.samples,
         "drift": images.drift,
+        "previews": None if source.is_study else run_previews(source, embedder),
         "names": {control: control_label(control) for control in images.drift},
         "shown": SEEDS_SHOWN,
         "differing": differing(source.declaration),
@@ -92,6 +99,23 @@ def _context(source: Source, embedder: ImageEmbedder) -> dict[str, Any]:
         "published_caution": CAUTION,
         "problems": source.problems,
     }
+
+
+def run_sentence(source: Source) -> str:
+    """``Trained on 70,016 of 100,000 images with seed 0.``"""
+    (settings,) = source.declaration.settings().values()
+    log, total = source.runs[0].log, settings.get("train.images")
+    seen = f"{log[-1]['images']:,}" if log else ""
+    of = f" of {total:,}" if isinstance(total, int) and log and log[-1]["images"] < total else ""
+    trained = f"Trained on {seen}{of} images" if seen else "Not trained yet, or without a log,"
+    return f"{trained} with seed {source.declaration.seeds[0]}."
+
+
+def run_previews(source: Source, embedder: ImageEmbedder) -> Previews | None:
+    """Previews of a single run over time."""
+    (settings,) = source.declaration.settings().values()
+    of_text = settings.get("conditioning.semantic.kind") == "text"
+    return previews(source.runs[0], embedder, of_text=of_text)
 
 
 def _sections(source: Source) -> list[tuple[str, str]]:

@@ -172,7 +172,7 @@ def _single(folder: Path) -> Source:
         primary=None,
         companions=(),
         smallest_effect=None,
-        reproduce=(f"pippin train --config {folder.name}/config.json",),
+        reproduce=(),
     )
     log, log_problems = read_log(folder / "log.jsonl")
     rows, unreadable = _measures(folder / "results.jsonl", name, seed, recipe)

@@ -27,6 +27,7 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pippin.evaluation.metric_registry import find_metric
 from pippin.studies.contrasts import Contrast
 from pippin.studies.statistics import LEVEL, Estimate, FloatArray, holm, over_seeds, tail
 from pippin.studies.verdict import ONE_SEED, Series, gap
@@ -161,13 +162,14 @@ def _obstacle(contrast: Contrast, means: Means, real: Mapping[str, float]) -> st
     """Reason why no verdict is possible whatever the numbers are; empty if one is possible."""
     for metric in contrast.metrics if contrast.scale == "share of real" else ():
         if not real.get(metric, 0.0) > 0:
-            return f"{metric} has no value of real images above 0 to divide by."
+            return f"{find_metric(metric).label} has no value of real images above 0 to divide by."
     for term in contrast.terms:
         series = means.get((term.arm, term.metric))
+        label = find_metric(term.metric).label
         if series is None:
-            return f"{term.metric} of {term.arm} has not been measured yet."
+            return f"{label} of {term.arm} has not been measured yet."
         if reason := gap(series):
-            return f"{term.metric}: {reason}"
+            return f"{label}: {reason}"
     return ""
 
 

@@ -15,7 +15,6 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from pippin.denoisers.config import DenoiserConfig
-from pippin.denoisers.unet.config import UNetConfig
 
 MAX_SHAPES = 8
 """Number of batch shapes that a block is compiled for: training, validation, previews, ..."""
@@ -26,8 +25,9 @@ def compile_blocks(denoiser: DenoiserConfig, blocks: Iterable[nn.Module]) -> Non
 
     Blocks of one class share their code object, and torch counts compilations per code object:
     with blocks that differ, as in a UNet, its limit of 8 is reached at once and the rest would
-    stay eager. A UNet's shapes are declared static; otherwise torch would treat differing blocks
-    as one with dynamic shapes. MDTv2's are dynamic: each step masks another share of tokens.
+    stay eager. The denoiser says whether shapes vary: a UNet's are static, or torch would treat
+    differing blocks as one with dynamic shapes. MDTv2's vary: each step masks another share of
+    tokens.
 
     Under DDP torch would split a block at the end of a gradient bucket, to overlap its all-reduce
     with the rest of the backward pass, and refuse checkpointed blocks. Buckets are reduced
@@ -42,7 +42,7 @@ def compile_blocks(denoiser: DenoiserConfig, blocks: Iterable[nn.Module]) -> Non
     config.recompile_limit = max(config.recompile_limit, MAX_SHAPES * len(modules))
     config.optimize_ddp = False
     for block in modules:
-        block.compile(dynamic=False if isinstance(denoiser, UNetConfig) else None)
+        block.compile(dynamic=denoiser.dynamic_shapes)
 
 
 def checkpoint_blocks(blocks: nn.ModuleList, every: int) -> None:

@@ -3,6 +3,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,6 +13,7 @@ from pippin.model import LatentDenoiser
 from pippin.runs.components import Components
 from pippin.sampling.load import LoadedRun
 from pippin.sampling.sample import draw
+from pippin.system.files import write_json
 from pippin.system.lines import read_lines
 from pippin.system.text import print_above_progress
 from pippin.training.log import RunLog
@@ -50,6 +52,11 @@ def validation_monitor(components: Components, log: RunLog | None, lines: Path) 
     )
 
 
+def _manifest_row(seed: int, prompt: str) -> dict[str, Any]:
+    """One image of a preview, as manifests of samples list it."""
+    return {"seed": seed, "prompt": prompt.encode("utf-8", "replace").decode("utf-8")}
+
+
 def remove_later_previews(folder: Path, images_seen: int) -> None:
     """Remove the previews of an earlier run beyond the image count at which this one begins: they
     may show other weights."""
@@ -60,7 +67,7 @@ def remove_later_previews(folder: Path, images_seen: int) -> None:
 
 def preview_monitor(components: Components, folder: Path) -> Monitor:
     """Write ``previews/IMAGES.png`` every ``preview_every`` images: seeds from 0 on with classes
-    in turn, or with held-out captions."""
+    in turn, or with held-out captions, which ``previews/manifest.json`` lists."""
 
     def preview(model: LatentDenoiser, images_seen: int) -> None:
         run = LoadedRun(
@@ -85,6 +92,9 @@ def preview_monitor(components: Components, folder: Path) -> Monitor:
             print_above_progress(components.console, error, label="no preview:")
             return
         folder.mkdir(exist_ok=True)
+        if captions is not None:
+            rows = [_manifest_row(seed, str(prompt)) for seed, prompt in enumerate(prompts)]
+            write_json(folder / "manifest.json", {"images": rows})
         save_png(image_grid(images), path(images_seen))
 
     def path(images: int) -> Path:

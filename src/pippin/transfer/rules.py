@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
 from pippin.denoisers.config import DenoiserConfig
-from pippin.denoisers.mdtv2.config import MDTv2Config
 from pippin.training.config import RuleName
 
 Grid = tuple[int, int]
@@ -113,8 +112,9 @@ class Rule:
 def _positions(name: str, trained: Tensor, initial: Tensor, ends: TransferEnds) -> Outcome:
     if name == "denoiser.table.weight":
         return Outcome(value=None, action="initialised", detail="computed for the new grid")
-    assert isinstance(ends.old, MDTv2Config) and isinstance(ends.new, MDTv2Config)
-    old, new = ends.old.grid, ends.new.grid
+    old, new = ends.old.learned_grid, ends.new.learned_grid
+    if old is None or new is None:
+        return Outcome(value=None, action="initialised", detail="positions of no known grid")
     resample = resample_biases if name.endswith("bias.table") else resample_positions
     return Outcome(
         value=resample(trained, old, new),
@@ -156,7 +156,7 @@ def regrouped(name: str) -> str | None:
 def same_meaning(name: str, ends: TransferEnds) -> bool:
     """Whether a tensor of equal shape has the same meaning on both sides: learned positions of two
     grids with equally many patches (4 x 8 and 8 x 4) do not."""
-    grids = {end.grid for end in (ends.old, ends.new) if isinstance(end, MDTv2Config)}
+    grids = {ends.old.learned_grid, ends.new.learned_grid} - {None}
     return len(grids) < 2 or not RULES["positions"].pattern.fullmatch(name)
 
 

@@ -2,13 +2,14 @@
 import pytest
 import torch
 
-from pippin.control import Augmentation, ColourJitter
+from pippin.config import ConfigError
+from pippin.control import AUGMENTATION_FIELDS, CONTROL_FIELDS, Augmentation, ColourJitter
 from pippin.data.config import AugmentationConfig, CorrelationConfig, OpenMojiConfig
 from pippin.data.moments import EncodedViews
-from pippin.data.views.augmentation import CLEAN, add_grain, apply_augmentation, draw_augmentation
+from pippin.data.views.augmentation import CLEAN, apply_augmentation, draw_augmentation
+from pippin.data.views.pixel_changes import PIXEL_CHANGES, add_grain, grain_level
 from pippin.data.views.size import ClassCopula, class_scores
 from pippin.data.views.views import make_view, view_control
-from pippin.evaluation.metrics.appearance import grain_level
 
 NOISE = torch.randint(0, 256, (3, 24, 24), generator=torch.Generator().manual_seed(0)).to(
     torch.uint8
@@ -196,3 +197,30 @@ def test_dials_of_zero_leave_every_draw() -> None:
     for _ in range(50):
         before, after = draw_augmentation(law, free), draw_augmentation(law, tied, tie)
         assert (before.jpeg_quality, before.grain) == (after.jpeg_quality, after.grain)
+
+
+def test_every_declared_augmentation_has_a_change_and_every_change_is_declared():
+    assert {*PIXEL_CHANGES} == {*AUGMENTATION_FIELDS}
+
+
+@pytest.mark.parametrize("name", AUGMENTATION_FIELDS)
+def test_the_level_of_a_change_grows_with_the_change(name):
+    change, value = PIXEL_CHANGES[name], CONTROL_FIELDS[name].probe_value
+    draws = torch.Generator().manual_seed(3)
+    clean = torch.randint(60, 200, (3, 3, 8, 8), generator=draws, dtype=torch.uint8)
+    clean = clean.repeat_interleave(8, -1).repeat_interleave(8, -2)
+    changed = torch.stack([change.apply(image, value) for image in clean])
+    assert changed.shape == clean.shape and changed.dtype == torch.uint8
+    assert (change.level(changed, value) > change.level(clean, value) + 0.1).all()
+    if change.repeatable:
+        assert torch.equal(change.apply(clean, value), changed)  # a batch as image by image
+
+
+def test_shares_take_fields_with_a_declared_law_only():
+    with pytest.raises(ConfigError, match=r"shares gives grain 0\.5; .* declared law: none"):
+        AugmentationConfig(shares={"grain": 0.5})
+    assert AugmentationConfig().amounts() == {
+        "jpeg_quality": ("data.look.jpeg_share", 0),
+        "colour_jitter": ("data.look.colour_jitter", 0),
+        "grain": ("data.look.grain_share", 0),
+    }

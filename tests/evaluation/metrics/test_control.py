@@ -5,28 +5,19 @@ import math
 import pytest
 import torch
 
-from pippin.control import Control
+from pippin.control import AUGMENTATION_FIELDS, Control
 from pippin.data.config import OpenMojiConfig
 from pippin.data.sources.openmoji import OpenMojiSource
 from pippin.data.views.views import counterfactual
 from pippin.evaluation.features.efflite0 import PerceptualDistance
 from pippin.evaluation.metrics.drift import control_measures, observe
-from pippin.evaluation.probes import (
-    CropProbe,
-    FlipProbe,
-    GrainProbe,
-    JitterProbe,
-    JpegProbe,
-    SizeProbe,
-)
+from pippin.evaluation.probes import AugmentationProbe, CropProbe, FlipProbe, SizeProbe
 
 PROBES = [
     SizeProbe(large=96),
     FlipProbe(size=64),
     CropProbe(size=80),
-    JpegProbe(size=96),
-    JitterProbe(size=96),
-    GrainProbe(size=96),
+    *(AugmentationProbe(name=name, size=96) for name in AUGMENTATION_FIELDS),
 ]
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import transformers
 from clip_checkpoint import WORDS, save_clip, save_tokenizer
+from markupsafe import escape
 from PIL import Image
 from rich.console import Console
 
@@ -16,6 +17,7 @@ from pippin.config import ConfigError
 from pippin.data.config import NoDataConfig
 from pippin.encoders.config import TextConfig
 from pippin.evaluation.runs.evaluate import evaluate_run
+from pippin.reports.report import render_report
 from pippin.sampling.load import load_run
 from pippin.sampling.sample_folder import read_manifest
 from pippin.training.train import train
@@ -48,6 +50,18 @@ def with_clip(folder, clip):
     evaluation = replace(run.recipe.evaluation, clip=clip)
     recipe = replace(run.recipe, evaluation=evaluation)
     return load_run(folder, console=Console(quiet=True), recipe=recipe)
+
+
+def test_the_page_of_a_text_run_shows_its_previews_with_their_captions(trained, tmp_path):
+    captions = load_run(trained, console=Console(quiet=True)).parts.held_out_captions.first
+    names = sorted(path.name for path in (trained / "previews").iterdir())
+    assert names == ["000000032.png", "000000064.png", "manifest.json"]
+    rows = json.loads((trained / "previews" / "manifest.json").read_text())["images"]
+    assert [row["prompt"] for row in rows] == list(captions[:36]) and len(rows) > 1
+    assert [row["seed"] for row in rows] == list(range(len(rows)))
+    page = render_report(trained, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<figcaption>64 images seen" in page
+    assert f"<li>{escape(captions[0])} (seed 0)</li>" in page
 
 
 def test_clip_score_needs_no_pooled_vector_and_draws_nothing_twice(trained, clip, monkeypatch):

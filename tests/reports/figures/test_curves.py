@@ -45,6 +45,38 @@ def test_svg_is_drawn_in_the_pages_colour_and_repeats(finished):
     assert learning_curves(open_source(finished))[0].svg == figure.svg
 
 
+def test_a_curve_of_one_point_is_a_sentence(finished):
+    run = finished / "runs/entangled-seed0"
+    (run / "log.jsonl").write_text('{"images": 1000, "loss": 0.5}\n')
+    (figure,) = learning_curves(open_source(run))
+    assert figure.svg == "" and figure.legend == ()
+    assert figure.sentence == "0.5 at 1,000 images seen (measured once, so there is no curve)."
+    page = render_report(run).read_text(encoding="utf-8")
+    assert figure.sentence in page and "<svg" not in page.partition('id="training"')[2]
+
+
+def test_single_points_of_several_arms_are_named(finished):
+    for seed in (0, 1, 2):
+        for arm, loss in (("entangled", 0.5), ("disentangled", 0.25)):
+            log = finished / f"runs/{arm}-seed{seed}/log.jsonl"
+            log.write_text(json.dumps({"images": 1000, "loss": loss}) + "\n")
+    (figure,) = learning_curves(open_source(finished))
+    assert figure.sentence.startswith(
+        "entangled: 0.5 at 1,000 images seen; disentangled: 0.25 at 1,000 images seen (measured"
+    )
+
+
+def test_a_single_point_beside_a_curve_has_a_marker(finished):
+    """A line of one point has no length, so only a marker shows it."""
+    plain = learning_curves(open_source(finished))[0].svg
+    for seed in (0, 1, 2):
+        log = finished / f"runs/entangled-seed{seed}/log.jsonl"
+        log.write_text('{"images": 1000, "loss": 0.5}\n')
+    (figure,) = learning_curves(open_source(finished))
+    assert figure.svg.startswith("<svg") and not figure.sentence
+    assert figure.svg.count("<use") > plain.count("<use")
+
+
 def test_a_tradeoff_runs_from_the_origin_through_the_means_of_seeds(finished, tmp_path):
     rows = edited_lines(finished / "results.jsonl")
     first = next(row for row in rows if row.get("metric") == "drift" and row["subject"] == "arm")

@@ -1,54 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Augmentation of views: colour jitter, film grain and JPEG, each recorded in the control.
+"""Augmentation of views, recorded in the control: the values of a view, and their application.
 
 Augmentation applies to images of the training size, so its parameters do not depend on the size
 of the source.
 """
 
-import hashlib
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
-from pippin.control import Augmentation, ColourJitter
-from pippin.data.config import AugmentationConfig
+from pippin.control import CONTROL_FIELDS, Augmentation, ColourJitter
+from pippin.data.config import LAW_FIELDS, AugmentationConfig
+from pippin.data.views.pixel_changes import PIXEL_CHANGES
 from pippin.data.views.size import INDEPENDENT, ClassCopula
-from pippin.rng import generator
-
-GRAIN_CELL = 2
-"""Side in pixels of a grain cell: an autoencoder of factor 4 removes finer noise."""
-
-
-def add_grain(
-    image: UInt8[Tensor, "3 height width"], level: float
-) -> UInt8[Tensor, "3 height width"]:
-    """Add Gaussian noise, one number for each cell of ``GRAIN_CELL`` pixels and all channels.
-
-    As in film, it is strongest in mid-tones and leaves black and white unchanged: a value v in
-    [0, 1] gets 4 v (1 - v) times the noise, so that the mean is preserved and clipping is rare.
-
-    The pattern is keyed by the image's pixels, so replaying a control on its source gives the same
-    image. Views with different pixels have different patterns. Views with equal pixels before the
-    grain, such as uncropped and unflipped views without jitter, share a pattern and differ only in
-    its level.
-
-    Args:
-        image: image without grain.
-        level: standard deviation at mid-grey, in levels of 255.
-    """
-    digest = hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()
-    height, width = image.shape[1:]
-    cells = (1, -(-height // GRAIN_CELL), -(-width // GRAIN_CELL))
-    noise = torch.randn(cells, generator=generator("view", "grain", digest)) * level
-    for dim in (1, 2):
-        noise = noise.repeat_interleave(GRAIN_CELL, dim)
-    value = image.float() / 255
-    grainy = image + 4 * value * (1 - value) * noise[:, :height, :width]
-    return grainy.round().clamp(0, 255).to(torch.uint8)
-
 
 CLEAN = Augmentation()
 MAX_FLOAT32_UNIFORM = 1 - 2**-24
@@ -58,7 +24,8 @@ MAX_FLOAT32_UNIFORM = 1 - 2**-24
 def draw_augmentation(
     config: AugmentationConfig, generator: torch.Generator, copula: ClassCopula = INDEPENDENT
 ) -> Augmentation:
-    """Draw the augmentation of a view. Takes seven uniform numbers, whatever the configuration.
+    """Draw the augmentation of a view. Takes seven uniform numbers, and then two for each field
+    with a declared law, whatever the configuration.
 
     Factors are float32 numbers, so a cache records them exactly.
 
@@ -82,8 +49,25 @@ def draw_augmentation(
     if grain_strength is not None:
         grain = float(torch.tensor(grain_strength) * config.grain_largest)
     return Augmentation(
-        colour_jitter=ColourJitter(*factors.tolist()), jpeg_quality=quality, grain=grain
+        colour_jitter=ColourJitter(*factors.tolist()),
+        jpeg_quality=quality,
+        grain=grain,
+        **_declared_laws(config, generator),
     )
+
+
+def _declared_laws(config: AugmentationConfig, generator: torch.Generator) -> dict[str, Any]:
+    """Values of the fields whose law their declaration states: clean, except in a share of the
+    views, where they are uniform between the clean and the strongest value."""
+    values: dict[str, Any] = {}
+    for name in LAW_FIELDS:
+        selector, amount = torch.rand(2, generator=generator).tolist()
+        clean, strongest = getattr(CLEAN, name), CONTROL_FIELDS[name].strongest
+        assert strongest is not None
+        value = float(torch.tensor(clean + amount * (strongest - clean)))
+        if selector < config.shares.get(name, 0.0):
+            values[name] = round(value) if isinstance(clean, int) else value
+    return values
 
 
 def _strength(
@@ -115,17 +99,10 @@ def _strength(
 def apply_augmentation(
     image: UInt8[Tensor, "3 height width"], augmentation: Augmentation
 ) -> UInt8[Tensor, "3 height width"]:
-    """Apply brightness, contrast, saturation, grain, then JPEG, in the order of a camera. Clean
-    values leave every bit unchanged."""
-    brightness, contrast, saturation = augmentation.colour_jitter
-    if brightness != 1:
-        image = functional.adjust_brightness(image, brightness)
-    if contrast != 1:
-        image = functional.adjust_contrast(image, contrast)
-    if saturation != 1:
-        image = functional.adjust_saturation(image, saturation)
-    if augmentation.grain != CLEAN.grain:
-        image = add_grain(image, augmentation.grain)
-    if augmentation.jpeg_quality != CLEAN.jpeg_quality:
-        image = functional.jpeg(image, augmentation.jpeg_quality)
+    """Apply the changes of :data:`pippin.data.views.pixel_changes.PIXEL_CHANGES` in its order.
+    Clean values leave every bit unchanged."""
+    for name, change in PIXEL_CHANGES.items():
+        value = getattr(augmentation, name)
+        if value != getattr(CLEAN, name):
+            image = change.apply(image, value)
     return image

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """DiT in diffusers: configuration both ways, and its tensors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pippin.denoisers.dit.config import DiTConfig
+from pippin.conditioning.config import ConditioningConfig
+from pippin.denoisers.config import SizeName
+from pippin.denoisers.dit.config import DiTConfig, dit
 from pippin.denoisers.weights.arguments import BY_CLASS, SD_VAE_SCALE, Arguments, ModelSpec
 from pippin.denoisers.weights.diffusers_layers import (
     PERCEPTRON,
@@ -15,6 +17,7 @@ from pippin.denoisers.weights.diffusers_layers import (
     require_supported,
     write_transformer,
 )
+from pippin.denoisers.weights.formats import DiffusersFormat
 from pippin.denoisers.weights.tensor_table import Entry, Shapes, layers
 from pippin.diffusion.config import DiffusionConfig
 
@@ -82,3 +85,41 @@ def dit_table(config: DiTConfig, shapes: Shapes) -> Iterator[Entry]:
         yield from mlp_layers(f"{target}.mlp", f"{source}.ff", shapes)
     yield from layers("denoiser.output.modulation.linear", "proj_out_1", shapes=shapes)
     yield from layers("denoiser.output.linear", "proj_out_2", shapes=shapes)
+
+
+NOTE = (
+    "diffusers' DiT divides time features by 127, and the published DiT and pippin divide by 128: "
+    "it computes other outputs from the same weights; for equal outputs set in diffusers "
+    "block.norm1.emb.time_proj.downscale_freq_shift = 0 for each block"
+)
+
+
+def _notes(config: Mapping[str, Any]) -> tuple[str, ...]:
+    if config.get("norm_eps", 1e-5) == 1e-6:
+        return ()
+    return ("its norms add 1e-5 to the variance, pippin's 1e-6",)
+
+
+def _benchmark(size: SizeName, side: int) -> tuple[DiTConfig, ConditioningConfig]:
+    return dit(size), BY_CLASS
+
+
+def _divide_by_half(model: Any) -> None:
+    """Divide time features as pippin does."""
+    for block in model.transformer_blocks:
+        block.norm1.emb.time_proj.downscale_freq_shift = 0
+
+
+DIFFUSERS = DiffusersFormat(
+    name="DiTTransformer2DModel",
+    kind="dit",
+    folder="transformer",
+    read=read_dit,
+    write=write_dit,
+    table=dit_table,
+    anchors=("pos_embed.proj.weight", "proj_out_2.weight"),
+    note=NOTE,
+    notes=_notes,
+    benchmark=_benchmark,
+    equalise=_divide_by_half,
+)

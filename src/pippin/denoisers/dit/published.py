@@ -10,6 +10,7 @@ from pippin.denoisers.weights.arguments import (
     class_conditional,
     transformer_arguments,
 )
+from pippin.denoisers.weights.formats import PublishedFormat, unit_positions
 from pippin.denoisers.weights.published_layers import adaln_block, class_conditional_ends
 from pippin.denoisers.weights.tensor_table import Entry, Shapes
 
@@ -28,3 +29,14 @@ def dit_table(config: DiTConfig, shapes: Shapes) -> Iterator[Entry]:
     yield from class_conditional_ends(shapes)
     for i in range(config.depth):
         yield from adaln_block(f"denoiser.blocks.{i}", f"blocks.{i}", shapes)
+
+
+PUBLISHED = {
+    "dit": PublishedFormat(
+        read=read_dit,
+        table=dit_table,
+        stores_side=True,
+        fixed_positions=unit_positions,
+        guided="constant",
+    )
+}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration of MDTv2, and its sizes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pippin.config import ConfigError, at_least
@@ -48,6 +48,25 @@ class MDTv2Config(TransformerConfig):
             raise ConfigError(
                 "denoiser.mask_ratio and denoiser.mask_ratio_range must be 0 or more and sum to "
                 f"less than 1; got {self.mask_ratio} and {self.mask_ratio_range}"
+            )
+
+    @property
+    def learned_grid(self) -> tuple[int, int]:
+        """The grid of positions and of relative biases."""
+        return self.grid
+
+    def with_grid(self, side: int, base: int) -> "MDTv2Config":
+        """Learned positions for a square of patches."""
+        return replace(self, grid=(side, side))
+
+    def check_grid(self, resolution: int, patches: int) -> None:
+        """Refuse any other grid."""
+        if self.grid != (patches, patches):
+            rows, columns = self.grid
+            raise ConfigError(
+                f"data.resolution {resolution} has {patches} x {patches} patches, and "
+                f"denoiser.grid is {rows} x {columns}: set denoiser.grid to {patches} {patches}, "
+                "or another resolution"
             )
 
 

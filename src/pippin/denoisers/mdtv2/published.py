@@ -10,6 +10,7 @@ from pippin.denoisers.weights.arguments import (
     class_conditional,
     transformer_arguments,
 )
+from pippin.denoisers.weights.formats import PublishedFormat
 from pippin.denoisers.weights.published_layers import adaln_block, class_conditional_ends
 from pippin.denoisers.weights.tensor_table import Entry, Shapes, layers
 
@@ -53,3 +54,10 @@ def _mdt_block(target: str, source: str, shapes: Shapes) -> Iterator[Entry]:
     table = f"{source}.attn.rel_pos_bias.relative_position_bias_table"
     yield Entry(target=f"{target}.bias.table", sources=(table,))
     yield from layers(f"{target}.skip", f"{source}.skip_linear", shapes=shapes)
+
+
+PUBLISHED = {
+    "mdtv2": PublishedFormat(
+        read=read_mdtv2, table=mdtv2_table, stores_side=True, guided="power-cosine"
+    )
+}

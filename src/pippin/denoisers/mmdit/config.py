@@ -28,6 +28,24 @@ class MMDiTConfig(TransformerConfig):
                 f"of them; got {self.table_side} and {self.base_grid}"
             )
 
+    def check_grid(self, resolution: int, patches: int) -> None:
+        """Refuse more patches than the table has rows."""
+        if patches > (self.table_side or patches):
+            raise ConfigError(
+                f"data.resolution {resolution} has {patches} patches a side, and "
+                f"denoiser.table_side is {self.table_side}: set it to {patches} or more, or a "
+                "smaller resolution"
+            )
+
+    def check_bucket(self, name: str, patches: int) -> None:
+        """Refuse more patches than the table has rows."""
+        if patches > (self.table_side or patches):
+            raise ConfigError(
+                f"the bucket {name} has {patches} patches along its longer side, and "
+                f"denoiser.table_side is {self.table_side}: set it to as many, or leave the ratio "
+                "out of data.aspect_ratios"
+            )
+
 
 Match = Literal["shape", "parameters", "flops"]
 # A block of mmDiT has two streams and so twice the parameters of DiT's. With few condition tokens

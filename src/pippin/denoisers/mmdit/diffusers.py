@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from pippin.conditioning.config import ConditioningConfig, TextSemantic
-from pippin.denoisers.mmdit.config import MMDiTConfig
+from pippin.denoisers.config import SizeName
+from pippin.denoisers.mmdit.config import MMDiTConfig, mmdit
 from pippin.denoisers.weights.arguments import (
     NO_CONTROL,
     SD3_SCALE,
@@ -19,8 +20,10 @@ from pippin.denoisers.weights.diffusers_layers import (
     require_supported,
     text_semantic,
 )
+from pippin.denoisers.weights.formats import DiffusersFormat
 from pippin.denoisers.weights.tensor_table import Entry, Shapes, layers
 from pippin.diffusion.config import DiffusionConfig, LogitNormalTime
+from pippin.types import TextFeatures
 
 
 def read_mmdit(args: Arguments) -> ModelSpec:
@@ -120,3 +123,31 @@ def mmdit_table(config: MMDiTConfig, shapes: Shapes) -> Iterator[Entry]:
     modulation = "denoiser.output.modulation.linear"
     yield from layers(modulation, "norm_out.linear", shapes=shapes, swapped=True)
     yield from layers("denoiser.output.linear", "proj_out", shapes=shapes)
+
+
+def _benchmark(size: SizeName, side: int) -> tuple[MMDiTConfig, ConditioningConfig]:
+    text = TextSemantic(token_features=4096, pooled_features=2048, num_tokens=154)
+    conditioning = ConditioningConfig(
+        semantic=text,
+        rules={"text": "attention", "pooled": "modulation"},
+        control=NO_CONTROL,
+    )
+    return mmdit(size, qk_norm=False, table_side=side // 2), conditioning
+
+
+def _inputs(text: TextFeatures) -> dict[str, Any]:
+    return {"pooled_projections": text.pooled}
+
+
+DIFFUSERS = DiffusersFormat(
+    name="SD3Transformer2DModel",
+    kind="mmdit",
+    folder="transformer",
+    read=read_mmdit,
+    write=write_mmdit,
+    table=mmdit_table,
+    anchors=("pos_embed.proj.weight", "norm_out.linear.weight"),
+    has_qk_norm=True,
+    benchmark=_benchmark,
+    inputs=_inputs,
+)

@@ -13,6 +13,7 @@ from pippin.denoisers.weights.arguments import (
     Arguments,
     ModelSpec,
 )
+from pippin.denoisers.weights.formats import PublishedFormat
 from pippin.denoisers.weights.published_layers import (
     mlp_layers,
     modulation_layers,
@@ -105,3 +106,14 @@ def mmdit_table(config: MMDiTConfig, shapes: Shapes) -> Iterator[Entry]:
                 if config.qk_norm:
                     gain = f"{target}.attention_in.norm.{a}.gain"
                     yield Entry(target=gain, sources=(f"{source}.attn.{b}.weight",))
+
+
+PUBLISHED = {
+    "mmdit_sd3": PublishedFormat(
+        read=read_mmdit_sd3,
+        table=mmdit_table,
+        zero_filled=("conditioner.text_tokens.null", "conditioner.text_vector.null"),
+        tokens="context",
+        pooled=True,
+    )
+}

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from pippin.conditioning.config import ConditioningConfig, TextSemantic
-from pippin.denoisers.pixart.config import PixArtConfig
+from pippin.denoisers.config import SizeName
+from pippin.denoisers.pixart.config import PixArtConfig, pixart
 from pippin.denoisers.weights.arguments import NO_CONTROL, SD_VAE_SCALE, Arguments, ModelSpec
 from pippin.denoisers.weights.diffusers_layers import (
     attention_layers,
@@ -17,8 +18,10 @@ from pippin.denoisers.weights.diffusers_layers import (
     text_semantic,
     write_transformer,
 )
+from pippin.denoisers.weights.formats import DiffusersFormat
 from pippin.denoisers.weights.tensor_table import Entry, Shapes, layers
 from pippin.diffusion.config import DiffusionConfig
+from pippin.types import TextFeatures
 
 
 def read_pixart(args: Arguments) -> ModelSpec:
@@ -105,3 +108,29 @@ def pixart_table(config: PixArtConfig, shapes: Shapes) -> Iterator[Entry]:
         yield from mlp_layers(f"{target}.mlp", f"{source}.ff", shapes)
     yield Entry(target="denoiser.output.modulation.table", sources=("scale_shift_table",))
     yield from layers("denoiser.output.linear", "proj_out", shapes=shapes)
+
+
+def _benchmark(size: SizeName, side: int) -> tuple[PixArtConfig, ConditioningConfig]:
+    text = TextSemantic(token_features=4096, num_tokens=120, projection="mlp")
+    conditioning = ConditioningConfig(
+        semantic=text, rules={"text": "attention"}, control=NO_CONTROL
+    )
+    return pixart(size, base_grid=side // 2), conditioning
+
+
+def _inputs(text: TextFeatures) -> dict[str, Any]:
+    return {"added_cond_kwargs": {"resolution": None, "aspect_ratio": None}}
+
+
+DIFFUSERS = DiffusersFormat(
+    name="PixArtTransformer2DModel",
+    kind="pixart",
+    folder="transformer",
+    read=read_pixart,
+    write=write_pixart,
+    table=pixart_table,
+    anchors=("pos_embed.proj.weight", "adaln_single.linear.weight"),
+    has_image_shape=True,
+    benchmark=_benchmark,
+    inputs=_inputs,
+)

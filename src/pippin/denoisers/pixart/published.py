@@ -12,6 +12,7 @@ from pippin.denoisers.weights.arguments import (
     ModelSpec,
     transformer_arguments,
 )
+from pippin.denoisers.weights.formats import FixedPositions, PublishedFormat
 from pippin.denoisers.weights.published_layers import (
     attention_layers,
     mlp_layers,
@@ -87,3 +88,20 @@ def pixart_table(config: PixArtConfig, shapes: Shapes) -> Iterator[Entry]:
     table = "final_layer.scale_shift_table"
     yield Entry(target="denoiser.output.modulation.table", sources=(table,))
     yield from layers("denoiser.output.linear", "final_layer.linear", shapes=shapes)
+
+
+def _positions(config: PixArtConfig, side: int) -> FixedPositions:
+    """Positions scaled to the base grid, and then divided by ``lewei_scale``."""
+    return FixedPositions(
+        step=(config.base_grid or side) / side / config.interpolation,
+        hint=f" at lewei_scale={config.interpolation:g}",
+    )
+
+
+PUBLISHED = {
+    "pixart": PublishedFormat(
+        read=read_pixart, table=pixart_table, stores_side=True, fixed_positions=_positions
+    ),
+    # Its class does not read pos_embed, which may be of another side.
+    "pixart_ms": PublishedFormat(read=read_pixart_ms, table=pixart_table),
+}

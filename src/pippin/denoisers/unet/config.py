@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration of the UNet, and its sizes."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pippin.config import ConfigError, at_least
@@ -58,6 +59,29 @@ class UNetConfig(DenoiserConfig):
     def side_multiple(self) -> int:
         """Total downsampling factor: each level halves the sides."""
         return 2 ** (len(self.channel_multiples) - 1)
+
+    @property
+    def shape_text(self) -> str:
+        """Channels at the first level."""
+        return f"{self.channels} channels"
+
+    @property
+    def dynamic_shapes(self) -> bool:
+        """Static: torch would treat the blocks, which differ, as one with dynamic shapes."""
+        return False
+
+    @property
+    def projected_width(self) -> int:
+        """Width that each cross-attention projects tokens from."""
+        return self.token_width
+
+    def with_projected_width(self, width: int) -> "UNetConfig":
+        """Cross-attention to tokens of another width."""
+        return replace(self, token_width=width)
+
+    def latent_channels(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+        """Input channels of the first convolution."""
+        return shapes["denoiser.conv_in.weight"][1]
 
     @property
     def modulation_width(self) -> int:

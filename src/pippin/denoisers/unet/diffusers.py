@@ -5,14 +5,22 @@ from collections.abc import Iterator
 from typing import Any
 
 from pippin.conditioning.config import ConditioningConfig, TextSemantic
-from pippin.denoisers.unet.config import UNetConfig
+from pippin.denoisers.config import SizeName
+from pippin.denoisers.unet.config import UNetConfig, unet
 from pippin.denoisers.unet.layers import spatial_transformer
-from pippin.denoisers.weights.arguments import NO_CONTROL, SD_VAE_SCALE, Arguments, ModelSpec
+from pippin.denoisers.weights.arguments import (
+    NO_CONTROL,
+    SD_VAE,
+    SD_VAE_SCALE,
+    Arguments,
+    ModelSpec,
+)
 from pippin.denoisers.weights.diffusers_layers import (
     perceptron_layers,
     require_supported,
     text_semantic,
 )
+from pippin.denoisers.weights.formats import DiffusersFormat
 from pippin.denoisers.weights.tensor_table import Entry, Shapes, layers
 from pippin.diffusion.config import DiffusionConfig
 
@@ -67,6 +75,7 @@ def read_unet(args: Arguments) -> ModelSpec:
         latent_channels=channels,
         latent_side=args.take_uniform("sample_size", None) or 64,
         latent_scale=SD_VAE_SCALE,
+        autoencoder=SD_VAE if channels == 4 else None,
     )
 
 
@@ -211,3 +220,24 @@ def _unet_block(
         yield from layers(f"{target}.residual.{a}", f"{source}.resnets.{index}.{b}", shapes=shapes)
     transformer = f"{source}.attentions.{index}"
     yield from spatial_transformer(f"{target}.transformer", transformer, config, shapes)
+
+
+def _benchmark(size: SizeName, side: int) -> tuple[UNetConfig, ConditioningConfig]:
+    denoiser = unet(size)
+    text = TextSemantic(token_features=denoiser.token_width, projection="none")
+    conditioning = ConditioningConfig(
+        semantic=text, rules={"text": "attention"}, control=NO_CONTROL
+    )
+    return denoiser, conditioning
+
+
+DIFFUSERS = DiffusersFormat(
+    name="UNet2DConditionModel",
+    kind="unet",
+    folder="unet",
+    read=read_unet,
+    write=write_unet,
+    table=unet_table,
+    anchors=("conv_in.weight", "time_embedding.linear_1.weight"),
+    benchmark=_benchmark,
+)

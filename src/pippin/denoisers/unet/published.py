@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from pippin.conditioning.config import ConditioningConfig, TextSemantic
 from pippin.denoisers.unet.config import UNetConfig
 from pippin.denoisers.unet.layers import spatial_transformer
-from pippin.denoisers.weights.arguments import NO_CONTROL, SD_VAE_SCALE, Arguments, ModelSpec
+from pippin.denoisers.weights.arguments import (
+    NO_CONTROL,
+    SD_VAE,
+    SD_VAE_SCALE,
+    Arguments,
+    ModelSpec,
+)
+from pippin.denoisers.weights.formats import PublishedFormat
 from pippin.denoisers.weights.tensor_table import Entry, Shapes, layers
 from pippin.diffusion.config import DiffusionConfig
 
@@ -78,6 +85,7 @@ def read_ldm_unet(args: Arguments) -> ModelSpec:
         latent_channels=channels,
         latent_side=side,
         latent_scale=1.0 if channels == 3 else SD_VAE_SCALE,
+        autoencoder=SD_VAE if channels == 4 else None,
         notes=notes,
     )
 
@@ -130,3 +138,14 @@ def _unet_block(
     yield from spatial_transformer(
         f"{target}.transformer", f"{source}.{first + 1}", config, shapes
     )
+
+
+PUBLISHED = {
+    "ldm_unet": PublishedFormat(
+        read=read_ldm_unet,
+        table=unet_table,
+        anchors=("input_blocks.0.0.weight", "out.2.weight"),
+        zero_filled=("conditioner.text_tokens.null",),
+        tokens="context",
+    )
+}

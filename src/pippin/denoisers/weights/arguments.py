@@ -25,6 +25,8 @@ class ModelSpec:
     latent_scale: float | None = None
     """Scale of the latents (moments - shift) * scale of the published weights; None = unknown."""
     latent_shift: float = 0.0
+    autoencoder: str | None = None
+    """Published autoencoder of the latents; None: that of the denoiser's published recipe."""
     notes: tuple[str, ...] = ()
     """Choices made where the arguments are ambiguous."""
 
@@ -126,6 +128,7 @@ NO_CONTROL = ControlConfig(high=(), low=())
 BY_CLASS = ConditioningConfig(
     semantic=LabelSemantic(), rules={"label": "modulation"}, control=NO_CONTROL
 )
+SD_VAE = "stabilityai/sd-vae-ft-mse"
 SD_VAE_SCALE = 0.18215
 SD3_SCALE, SD3_SHIFT = 1.5305, 0.0609
 

@@ -1,18 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Image statistics that control values change: detail, mirroring, position."""
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, conv2d, interpolate
-from torchvision.transforms.v2 import functional
+from torch.nn.functional import interpolate
 
+from pippin.data.views.pixel_changes import ROUNDING_VARIANCE
 from pippin.types import Images
-
-ROUNDING_VARIANCE = 1 / 12
-"""Rounding variance of a uint8 pixel: detail of less energy cannot be told from rounding."""
 
 
 def blur_to(images: Images, side: int) -> Images:
@@ -31,16 +26,6 @@ def blur_to(images: Images, side: int) -> Images:
 def mirror(images: Images) -> Images:
     """Flip left-right."""
     return images.flip(-1)
-
-
-def jpeg(images: Images, quality: int) -> Images:
-    """Compress as JPEG and decode again."""
-    return functional.jpeg(images.cpu(), quality).to(images.device)
-
-
-def brighten(images: Images, factor: float) -> Images:
-    """Multiply every value, clipped to 255."""
-    return functional.adjust_brightness(images, factor)
 
 
 def log_sharpness(images: Images, side: int) -> Float[Tensor, " batch"]:
@@ -63,20 +48,6 @@ def log_sharpness(images: Images, side: int) -> Float[Tensor, " batch"]:
     rounding = (height * width) ** 2 * ROUNDING_VARIANCE
     total = power.sum((1, 2)) + rounding
     return ((power * fine).sum((1, 2)) + rounding).log() - total.log()
-
-
-def grain_level(images: Images, cell: int = 2) -> Float[Tensor, " batch"]:
-    """Standard deviation of the noise of an image's cells, in levels of 255.
-
-    Grey cells of ``cell`` x ``cell`` pixels are averaged and filtered by the difference of two
-    Laplacians. Its response is 0 to a smooth image, and has deviation 6 s to white noise of
-    deviation s. The estimate is sqrt(pi / 2) / 6 times the mean absolute response (Immerkaer
-    1996). Edges count too, so compare two versions of the same image.
-    """
-    grey = avg_pool2d(images.double().mean(1, keepdim=True), cell)
-    mask = grey.new_tensor([[1, -2, 1], [-2, 4, -2], [1, -2, 1]])[None, None]
-    responses = conv2d(grey, mask).abs().flatten(1)
-    return responses.mean(1) * math.sqrt(math.pi / 2) / 6
 
 
 def mass_centre(images: Images) -> Float[Tensor, "batch 2"]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from pippin.config import ConfigError
-from pippin.control import Control, Size
+from pippin.control import AUGMENTATION_FIELDS, PROBED_CONTROLS, Control, Size
 from pippin.data.views.views import counterfactual
 from pippin.evaluation.features.efflite0 import EffLite0, PerceptualDistance
 from pippin.evaluation.features.lpips_distance import Lpips
@@ -25,11 +25,9 @@ from pippin.evaluation.metrics.drift import (
     subject_measures,
 )
 from pippin.evaluation.probes import (
+    AugmentationProbe,
     CropProbe,
     FlipProbe,
-    GrainProbe,
-    JitterProbe,
-    JpegProbe,
     Probe,
     SizeProbe,
 )
@@ -59,9 +57,11 @@ def probes(run: LoadedRun) -> dict[str, Probe]:
     available: dict[str, Probe] = {
         "flip": FlipProbe(size=side),
         "crop_corner": CropProbe(size=side // 20 * 20 or side // 5 * 5),
-        "jpeg_quality": JpegProbe(size=side),
-        "colour_jitter": JitterProbe(size=side),
-        "grain": GrainProbe(size=side),
+        **{
+            name: AugmentationProbe(name=name, size=side)
+            for name in PROBED_CONTROLS
+            if name in AUGMENTATION_FIELDS
+        },
     }
     if side > small:
         available = {"original_size": SizeProbe(small=small, large=side), **available}

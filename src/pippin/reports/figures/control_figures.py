@@ -17,8 +17,10 @@ from pippin.reports.figures.curves import (
     Points,
     canvas,
     draw_line,
+    has_curve,
     label_axes,
     mean_line,
+    single_values,
     to_svg,
 )
 from pippin.reports.report_data import Source
@@ -104,8 +106,9 @@ def _real(source: Source, control: str) -> tuple[float, float] | None:
     return (reference[EFFECT], reference[DRIFT]) if len(reference) == 2 else None
 
 
+_READING_POINT = "error of the clean latent added by a wrong value, on held-out images"
 _READING = (
-    "error of the clean latent added by a wrong value, on held-out images, from high noise (left) "
+    f"{_READING_POINT}, from high noise (left) "
     "to low; the control takes effect where the curve is high"
 )
 
@@ -146,6 +149,8 @@ def _curves(source: Source) -> dict[str, dict[str, list[Points]]]:
 
 
 def _profile(title: str, series: Mapping[str, list[Points]]) -> Figure:
+    if not has_curve(curve for curves in series.values() for curve in curves):
+        return single_values(title, _READING_POINT, series, "log-SNR")
     figure, axes = canvas()
     keys = []
     for position, (name, curves) in enumerate(series.items()):

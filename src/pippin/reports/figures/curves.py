@@ -2,13 +2,18 @@
 """Learning curves as SVG that takes the page's colours."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
+from pippin.reports.figures.loss_words import (
+    LossWords,
+    held_out_loss_words,
+    training_loss_words,
+)
 from pippin.reports.report_data import Run, Source
 
 COLOURS = 6
@@ -25,11 +30,8 @@ START = 0.15
 _FRAME = "; the beginning may lie outside the frame"
 Points = list[tuple[float, float]]
 
-CURVES = {
-    "loss": ("Training loss", "error of the predicted noise while training"),
-    "held_out_loss": ("Held-out loss", "the same error on held-out images, with fixed noise"),
-}
-"""Key of a log line -> title, explanation."""
+TRAINING, HELD_OUT = "loss", "held_out_loss"
+"""Keys of a log's lines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,8 @@ class Figure:
     """Quantity of the horizontal axis."""
     says: str = "ends at"
     """Words before each :attr:`LegendEntry.end`."""
+    sentence: str = ""
+    """All values in words, where each curve has one point; the page then shows no drawing."""
 
     @property
     def alt(self) -> str:
@@ -77,32 +81,71 @@ def dashes(position: int) -> tuple[float, ...]:
 
 
 def learning_curves(source: Source) -> list[Figure]:
-    """One figure for each curve of :data:`CURVES` that any log holds."""
+    """Training loss and held-out loss, each on its own axes, as far as any log holds them."""
+    arms = source.declaration.settings()
+    words = {
+        TRAINING: ("Training loss", training_loss_words(arms)),
+        HELD_OUT: ("Held-out loss", held_out_loss_words(list(arms.values()))),
+    }
     figures = []
-    for key, (title, explanation) in CURVES.items():
+    for key, (title, of_loss) in words.items():
         series = {
-            arm: [_points(run, key) for run in source.runs if run.arm == arm]
-            for arm in source.declaration.arms
+            arm: [_points(run, key) for run in source.runs if run.arm == arm] for arm in arms
         }
         if any(points for lines in series.values() for points in lines):
-            figures.append(_figure(title, explanation, series))
+            figures.append(_figure(f"{title} ({of_loss.name})", of_loss, series))
     return figures
 
 
-def _figure(title: str, explanation: str, series: dict[str, list[Points]]) -> Figure:
+def _figure(title: str, words: LossWords, series: dict[str, list[Points]]) -> Figure:
+    if not has_curve(line for lines in series.values() for line in lines):
+        return single_values(title, words.explanation, series, "images seen")
     smoothed = {arm: [smooth(points) for points in lines] for arm, lines in series.items()}
     many = max(map(len, series.values()), default=0) > 1
     seeds = "; faint lines are single seeds, strong lines their means" if many else ""
     means = {arm: mean_line(lines) for arm, lines in smoothed.items()}
     return Figure(
         title=title,
-        caption=f"{explanation}, smoothed over {SMOOTHING:.0%} of the run{seeds}{_FRAME}",
-        svg=_draw(title, smoothed),
+        caption=f"{words.explanation}; smoothed over {SMOOTHING:.0%} of the run{seeds}{_FRAME}",
+        svg=_draw(words.name, smoothed),
         legend=tuple(
             LegendEntry(arm=arm, position=position, end=f"{line[-1][1]:.3g}" if line else "")
             for position, (arm, line) in enumerate(means.items())
         ),
     )
+
+
+def has_curve(lines: Iterable[Points]) -> bool:
+    """True if any line has two points or more; a single one would be drawn as an empty frame."""
+    return any(len(points) > 1 for points in lines)
+
+
+def single_values(
+    title: str, caption: str, series: Mapping[str, Sequence[Points]], against: str
+) -> Figure:
+    """Values of curves of one point each, as a sentence in the place of a drawing."""
+    texts = {
+        arm: [f"{y:.3g} at {_place(x, against)}" for points in lines for x, y in points]
+        for arm, lines in series.items()
+    }
+    measured = {arm: ", ".join(dict.fromkeys(values)) for arm, values in texts.items() if values}
+    if len(series) == 1:
+        sentence = "".join(measured.values())
+    else:
+        sentence = "; ".join(f"{arm}: {values}" for arm, values in measured.items())
+    return Figure(
+        title=title,
+        caption=caption,
+        svg="",
+        legend=(),
+        against=against,
+        sentence=f"{sentence} (measured once, so there is no curve).",
+    )
+
+
+def _place(x: float, against: str) -> str:
+    """``1,000 images seen`` or ``log-SNR -2``."""
+    return f"{x:,.0f} {against}" if against == "images seen" else f"{against} {x:g}"
 
 
 def _points(run: Run, key: str) -> Points:
@@ -131,7 +174,7 @@ def mean_line(lines: Sequence[Points]) -> Points:
     return [(x, fmean(table[x] for table in tables)) for x in shared]
 
 
-def _draw(title: str, series: dict[str, list[Points]]) -> str:
+def _draw(vertical: str, series: dict[str, list[Points]]) -> str:
     """SVG drawing of the smoothed lines of each arm and of their means."""
     figure, axes = canvas()
     tops = []
@@ -140,7 +183,7 @@ def _draw(title: str, series: dict[str, list[Points]]) -> str:
         for points in smoothed:
             draw_line(axes, points, position, linewidth=0.8, alpha=0.35)
         draw_line(axes, mean_line(smoothed), position, linewidth=2.0, alpha=1.0)
-    _style(axes, title, tops)
+    _style(axes, vertical, tops)
     return to_svg(figure)
 
 
@@ -164,11 +207,12 @@ def draw_line(axes: Any, points: Points, position: int, *, linewidth: float, alp
             linewidth=linewidth,
             alpha=alpha,
             solid_capstyle="round",
+            marker="o" if len(points) == 1 else "",  # a line of one point is invisible
         )
 
 
-def _style(axes: Any, title: str, values: list[float]) -> None:
-    label_axes(axes, "images seen", title.lower())
+def _style(axes: Any, vertical: str, values: list[float]) -> None:
+    label_axes(axes, "images seen", vertical)
     axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}")
     axes.set_xlim(left=0)
     if len(set(values)) > 1:

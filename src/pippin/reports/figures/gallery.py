@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pippin.evaluation.control_words import PROBED_CONTROLS, control_label
+from pippin.control import PROBED_CONTROLS
+from pippin.evaluation.control_words import control_label
 from pippin.evaluation.metric_registry import find_metric
+from pippin.reports.figures.prompts import prompt_texts
 from pippin.reports.page import ABSENT, EmbeddedImage, ImageEmbedder
 from pippin.reports.report_data import Run, Source
 from pippin.runs.folder import RunFolder
@@ -93,6 +95,8 @@ class ImageGroup:
     """Labels of the two rows of a drift strip."""
     contents: str = ""
     """Seed and class of every image of a grid, row by row."""
+    prompts: tuple[str, ...] = ()
+    """Prompt and seed of every image of a grid, row by row, for a model of captions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +181,7 @@ def _sample_group(
         classes = list(dict.fromkeys(str(row.get("class", "")) for row in sample_rows(run)))
         alt = f"grid of samples of {run.arm}, training seed {seed}"
         alt += f"; classes: {', '.join(classes)}" if any(classes) else ""
+        alt += "; of the prompts listed below" if _prompts(run) else ""
         frames.append(_frame(source, run.arm, samples_folder(run) / GRID, alt, embedder))
     return ImageGroup(
         title=f"training seed {seed}",
@@ -184,6 +189,7 @@ def _sample_group(
         warning=warning,
         frames=_unless_all_missing(frames),
         contents="" if warning else next(filter(None, map(_contents, runs)), ""),
+        prompts=() if warning else next(filter(None, map(_prompts, runs)), ()),
     )
 
 
@@ -245,7 +251,10 @@ def _real_frame(folders: list[Path], control: str, alt: str, embedder: ImageEmbe
 def _seeds_note(runs: list[Run]) -> tuple[str, bool]:
     """A note on sample seeds and labels of the grids, and whether it is a warning."""
     runs = [run for run in runs if (samples_folder(run) / GRID).is_file()]
-    shown = [[(row.get("seed"), row.get("label")) for row in sample_rows(run)] for run in runs]
+    shown = [
+        [(row.get("seed"), row.get("label", row.get("prompt"))) for row in sample_rows(run)]
+        for run in runs
+    ]
     if not all(shown):
         return "no manifest states the sample seeds of these grids: do not compare them", True
     if any(rows != shown[0] for rows in shown):
@@ -258,6 +267,10 @@ def _contents(run: Run) -> str:
     """``extras-unicode (seed 0), food-drink (seed 1)``, row by row."""
     named = [row for row in sample_rows(run) if "class" in row and "seed" in row]
     return ", ".join(f"{row['class']} (seed {row['seed']})" for row in named)
+
+
+def _prompts(run: Run) -> tuple[str, ...]:
+    return prompt_texts(sample_rows(run))
 
 
 def _row_texts(runs: list[Run], control: str) -> str:

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of declared contrasts: one line for each claim."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
+from pippin.evaluation.control_words import control_label
+from pippin.evaluation.metric_registry import find_metric
 from pippin.reports.report_data import Source
 from pippin.reports.tables.results_table import real_mean, series_of, split_by_protocol
 from pippin.studies.contrast_verdict import ContrastResult, Verdict, contrast_results
+from pippin.studies.contrasts import Contrast
 from pippin.studies.power import contrast_power, seeds_needed
 from pippin.studies.statistics import Estimate, number, plus_minus, roughly
 from pippin.studies.verdict import Series
@@ -79,11 +83,26 @@ def contrast_lines(source: Source, results: list[ContrastResult]) -> list[Contra
     return [_line(result, units, family) for result in results]
 
 
+def contrast_label(contrast: Contrast) -> str:
+    """Name of a contrast in reports: metrics and control fields in it appear by their labels.
+
+    ``a less b, matched drift original_size`` becomes ``a less b, matched drift (original size)``.
+    """
+    metrics = [find_metric(name) for name in contrast.metrics]
+    labels = {metric.control: control_label(metric.control) for metric in metrics}
+    labels |= {metric.name: metric.label for metric in metrics}
+    named = sorted(filter(None, labels), key=len, reverse=True)  # a metric before its field
+    if not named:
+        return contrast.name
+    pattern = rf"(?<!\w)({'|'.join(map(re.escape, named))})(?!\w)"
+    return re.sub(pattern, lambda match: labels[match[1]], contrast.name)
+
+
 def _line(result: ContrastResult, units: dict[str, str], family: int) -> ContrastLine:
     contrast = result.contrast
     small = contrast.smallest_effect
     return ContrastLine(
-        name=contrast.name,
+        name=contrast_label(contrast),
         claim=contrast.claim,
         formula=_formula(result, units),
         cells=(
@@ -114,7 +133,7 @@ def _formula(result: ContrastResult, units: dict[str, str]) -> str:
     for metric in result.contrast.metrics:
         terms = [term for term in result.contrast.terms if term.metric == metric]
         text = " ".join(f"{_weight(term.weight)} {term.arm}" for term in terms)
-        parts.append(f"{text} of {metric}")
+        parts.append(f"{text} of {find_metric(metric).label}")
     shares = result.contrast.scale == "share of real"
     known_units = {units.get(metric, "") for metric in result.contrast.metrics} - {""}
     unit = "shares of real images' value" if shares else ", ".join(sorted(known_units))

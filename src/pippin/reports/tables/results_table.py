@@ -136,7 +136,7 @@ def arm_cell(source: Source, series: Series, rows: list[Row], delta: Comparison 
     count = len(series.values)
     if not count:
         return _empty_cell(source, series)
-    estimate = _estimate(series.values, [row for row in rows if row.arm == series.arm])
+    estimate = estimate_of(series.values, [row for row in rows if row.arm == series.arm])
     remarks = [] if count == len(source.declaration.seeds) else [f"{count} of {_seeds(source)}"]
     if series.diverged:
         remarks.append(f"diverged in {len(series.diverged)}, excluded")
@@ -161,7 +161,7 @@ def _seeds(source: Source) -> str:
     return f"{count} seed" if count == 1 else f"{count} seeds"
 
 
-def _estimate(values: dict[int, float], rows: list[Row]) -> Estimate:
+def estimate_of(values: dict[int, float], rows: list[Row]) -> Estimate:
     """The estimate over seeds; with one seed, or with equal values for all seeds (real images),
     the interval of one measurement."""
     estimate = over_seeds(values)
@@ -206,7 +206,7 @@ def delta_text(difference: Estimate, remark: str, *, fixed: bool) -> str:
     return f"Δ {size}: {remark}"
 
 
-def _references(
+def reference_rows(
     rows: list[Row], subject: str, main: Row, declared: tuple[str, ...]
 ) -> dict[str, dict[int, Row]]:
     """Arm -> training seed -> row of a reference.
@@ -224,16 +224,16 @@ def _references(
 
 def real_mean(rows: list[Row], main: Row, declared: tuple[str, ...]) -> float | None:
     """The mean on real images under the settings of ``main``; None = not measured."""
-    by_arm = _references(rows, "real", main, declared)
-    values = [value for ours in by_arm.values() for value in _values(ours).values()]
+    by_arm = reference_rows(rows, "real", main, declared)
+    values = [value for ours in by_arm.values() for value in values_by_seed(ours).values()]
     return fmean(values) if values else None
 
 
 def _reference(rows: list[Row], subject: str, main: Row, declared: tuple[str, ...]) -> Cell:
     """One number if all arms have the same; otherwise one for each arm."""
-    by_arm = _references(rows, subject, main, declared)
+    by_arm = reference_rows(rows, subject, main, declared)
     texts = {
-        arm: _text(_estimate(_values(arm_rows), list(arm_rows.values())))
+        arm: _text(estimate_of(values_by_seed(arm_rows), list(arm_rows.values())))
         for arm, arm_rows in by_arm.items()
     }
     if not texts:
@@ -254,7 +254,8 @@ def _settings(row: Row, declared: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _values(rows: dict[int, Row]) -> dict[int, float]:
+def values_by_seed(rows: dict[int, Row]) -> dict[int, float]:
+    """Training seed -> value, of the rows that have one."""
     return {seed: row.value for seed, row in rows.items() if row.value is not None}
 
 

@@ -9,7 +9,7 @@ from pippin.denoisers.dit.config import dit
 from pippin.denoisers.mdtv2.config import mdtv2
 from pippin.denoisers.mmdit.config import mmdit
 from pippin.denoisers.pixart.config import pixart
-from pippin.denoisers.unet.config import UNetConfig, unet
+from pippin.denoisers.unet.config import unet
 from pippin.recipes.openmoji import GRID
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
@@ -119,9 +119,8 @@ def _at_scale(recipe: Recipe, scale: ScaleName) -> Recipe:
     if scale in ("demo", "cpu"):
         return recipe
     large = _LARGE[recipe.denoiser.kind](getattr(recipe.denoiser, "cross_attention", False))
-    if isinstance(large, UNetConfig) and isinstance(recipe.denoiser, UNetConfig):
-        large = replace(large, token_width=recipe.denoiser.token_width)
-    return replace(recipe, denoiser=large)
+    width = recipe.denoiser.projected_width
+    return replace(recipe, denoiser=large if width is None else large.with_projected_width(width))
 
 
 _LARGE: dict[str, Callable[[bool], DenoiserConfig]] = {

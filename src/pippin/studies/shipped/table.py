@@ -25,7 +25,11 @@ from pippin.studies.shipped.guidance import guidance_law_study, guidance_study
 from pippin.studies.shipped.learning_rate import learning_rate_study
 from pippin.studies.shipped.padding import padding_study
 from pippin.studies.shipped.scales import SCALES, ScaleName
-from pippin.studies.shipped.shapes import shapes_guidance_study, shapes_padding_study
+from pippin.studies.shipped.shapes import (
+    shapes_guidance_study,
+    shapes_padding_short_study,
+    shapes_padding_study,
+)
 from pippin.studies.shipped.table1 import table1_study
 from pippin.studies.shipped.transfer import (
     OTHER_DATA,
@@ -97,6 +101,11 @@ STUDIES: dict[str, ShippedStudy] = {
     "shapes-padding": ShippedStudy(
         shapes_padding_study,
         "padding of short and long captions, by accuracy of samples",
+        EMBEDDED_SCALES,
+    ),
+    "shapes-padding-short": ShippedStudy(
+        shapes_padding_short_study,
+        "noisy replicate against native padding on short captions, 24 seeds",
         EMBEDDED_SCALES,
     ),
     "control-init": ShippedStudy(control_init_study, "initial weights of the control embeddings"),

@@ -17,10 +17,8 @@ of the small recipes, because Adam alone learns little within these budgets.
 from dataclasses import replace
 
 from pippin.conditioning.config import ConditioningConfig, ConstantGate, Mechanism, TextSemantic
-from pippin.config import replace_at
-from pippin.denoisers.config import DenoiserConfig
-from pippin.denoisers.mdtv2.config import MDTv2Config
 from pippin.diffusion.config import DiffusionConfig
+from pippin.recipes.paper import MODELS
 from pippin.recipes.recipe import Recipe
 from pippin.studies.shipped.architectures import DENOISERS, class_recipe, text_recipe
 from pippin.studies.shipped.scales import (
@@ -109,7 +107,7 @@ def _recipe(scale: ScaleName, model: str, conditioning: str, *, text: bool) -> R
         at_half_resolution(base),
         diffusion=DiffusionConfig(schedule="sd", prediction="eps"),
         conditioning=conditioned,
-        denoiser=_with_grid(small.denoiser, LOW_GRID[scale], LOW_GRID[scale]),
+        denoiser=small.denoiser.with_grid(LOW_GRID[scale], LOW_GRID[scale]),
     )
     return with_budget(recipe, base.train.images)
 
@@ -125,21 +123,20 @@ def _plain(conditioning: ConditioningConfig, model: str) -> ConditioningConfig:
     semantic = conditioning.semantic
     rules: dict[str, Mechanism]
     if isinstance(semantic, TextSemantic):
-        pooled = semantic.token_features if model == "mmdit" else None
+        pooled = semantic.token_features if MODELS[model].pooled else None
         semantic = replace(semantic, padding="native", pooled_features=pooled)
         rules = {"text": "attention"}
         if pooled:
             rules["pooled"] = "modulation"
     else:
-        own: dict[str, Mechanism] = {"mmdit": "both", "pixart": "attention", "unet": "attention"}
-        rules = {"label": own.get(model, "modulation")}
+        rules = {"label": "both" if MODELS[model].pooled else MODELS[model].route}
     return replace(conditioning, semantic=semantic, rules=rules, control=control)
 
 
 def _high(scale: ScaleName, arm: str, low: Recipe, *, text: bool) -> Recipe:
     """The arm at twice the resolution, initialised from its own run at the low resolution."""
     model, _, conditioning = arm.partition("-")
-    rules: tuple[RuleName, ...] = ("positions",) if isinstance(low.denoiser, MDTv2Config) else ()
+    rules: tuple[RuleName, ...] = ("positions",) if low.denoiser.learned_grid else ()
     init = InitConfig(run=f"@{arm}", transfer=rules)
     if scale == "paper":
         name = _name(model, 512, disentangled=conditioning == "disentangled", text=text)
@@ -152,26 +149,15 @@ def _high(scale: ScaleName, arm: str, low: Recipe, *, text: bool) -> Recipe:
         low,
         data=replace(low.data, resolution=2 * low.data.resolution),
         diffusion=replace(low.diffusion, rescale=2.0),
-        denoiser=_with_grid(low.denoiser, LOW_GRID[scale], 2 * LOW_GRID[scale]),
+        denoiser=low.denoiser.with_grid(2 * LOW_GRID[scale], LOW_GRID[scale]),
         sampling=replace(low.sampling, guidance=guidance),
         init=init,
     )
     return with_budget(recipe, low.train.images // 4)
 
 
-def _with_grid(denoiser: DenoiserConfig, base: int, side: int) -> DenoiserConfig:
-    """The denoiser with positions for ``side`` patches: learned ones at every position, computed
-    ones over the grid of ``base`` patches at both resolutions."""
-    if isinstance(denoiser, MDTv2Config):
-        return replace(denoiser, grid=(side, side))
-    if not hasattr(denoiser, "base_grid"):
-        return denoiser
-    resampled: DenoiserConfig = replace_at(denoiser, "base_grid", base)
-    return resampled
-
-
 def _name(model: str, side: int, *, disentangled: bool, text: bool) -> str:
     """Name of the recipe; the plain class-conditional mmDiT is conditioned as SD3 is on text."""
     data = "cc12m-" if text else ""
-    plain = "-attention-modulation" if model == "mmdit" and not text else ""
+    plain = "-attention-modulation" if MODELS[model].pooled and not text else ""
     return f"paper/{data}{model}-{side}{'-disentangled' if disentangled else plain}"

@@ -16,8 +16,9 @@ HELD_OUT_LOSS = ship_metric(
         name="held-out loss",
         leads=True,
         description=(
-            "Mean squared error of the predicted noise on held-out images, over a fixed grid of "
-            "noise levels; predicting zero gives 1."
+            "Mean squared error of the noise that a prediction of any type implies, on held-out "
+            "images over a fixed grid of log-SNR; zero gives 1. The training loss is another "
+            "quantity."
         ),
     )
 )

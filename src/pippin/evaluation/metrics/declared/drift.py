@@ -3,8 +3,8 @@
 :mod:`pippin.evaluation.probes`."""
 
 from functools import partial
-from typing import NamedTuple
 
+from pippin.control import CONTROL_FIELDS, Effect
 from pippin.evaluation.metric import Inner, Metric, MetricKind
 from pippin.evaluation.metric_parameters import ControlName
 from pippin.evaluation.metric_registry import ship_metric
@@ -14,48 +14,11 @@ DRIFT_UNIT = "efflite0-distance"
 _CONTROL = partial(MetricKind, group="control", part="drift")
 
 
-class _EffectWords(NamedTuple):
-    """Unit and explanation of the effect of one control."""
-
-    unit: str
-    description: str
-
-
-_EFFECTS = {
-    "original_size": _EffectWords(
-        "nat",
-        "How much sharper images become when a larger original size is requested; "
-        "0 = the control has no effect.",
-    ),
-    "crop_corner": _EffectWords(
-        "side",
-        "How far the object moves, in image sides, when another crop is requested; "
-        "0 = the control has no effect.",
-    ),
-    "jpeg_quality": _EffectWords(
-        "nat",
-        "How much less compression changes images that were requested as compressed; "
-        "0 = the control has no effect.",
-    ),
-    "colour_jitter": _EffectWords(
-        "nat",
-        "How much darker images become when darkened colours are requested; "
-        "0 = the control has no effect.",
-    ),
-    "grain": _EffectWords(
-        "levels",
-        "How much grainier images become when grain is requested, in levels of 255; "
-        "0 = the control has no effect.",
-    ),
-    "flip": _EffectWords(
-        "share", "Share of asymmetric images that are mirrored on request; 0 = no effect."
-    ),
-}
-
-
-def _effect(metric: Metric) -> _EffectWords:
-    default = f"The response to {metric.control}; 0 = the control has no effect."
-    return _EFFECTS.get(metric.control, _EffectWords("", default))
+def _effect(metric: Metric) -> Effect:
+    declared = CONTROL_FIELDS.get(metric.control)
+    if declared is None or declared.effect is None:
+        return Effect("", f"The response to {metric.control}; 0 = the control has no effect.")
+    return declared.effect
 
 
 DRIFT = ship_metric(

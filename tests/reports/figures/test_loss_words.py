@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Losses are named by what they are: of which target, at which times, with which weight."""
+
+import pytest
+
+from pippin.reports.figures.curves import learning_curves
+from pippin.reports.figures.loss_words import (
+    NOT_COMPARABLE,
+    held_out_loss_words,
+    training_loss_words,
+)
+from pippin.reports.report import render_report
+from pippin.reports.report_data import open_source
+
+UNIFORM = {"diffusion.time_density.kind": "uniform", "diffusion.loss_weight.kind": "uniform"}
+LOGIT_NORMAL = {
+    "diffusion.time_density.kind": "logit-normal",
+    "diffusion.time_density.mean": 0.0,
+    "diffusion.time_density.std": 1.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("prediction", "name", "target"),
+    [
+        ("eps", "noise error", "predicted noise (eps)"),
+        ("v", "v error", "predicted v (alpha eps - sigma x0)"),
+        ("x0", "x0 error", "predicted clean latent (x0)"),
+        ("flow", "velocity error", "predicted velocity (eps - x0)"),
+    ],
+)
+def test_the_training_loss_is_that_of_the_predicted_quantity(prediction, name, target):
+    words = training_loss_words({"run": UNIFORM | {"diffusion.prediction": prediction}})
+    assert words.name == name and target in words.explanation
+    assert "at uniformly random times, on training images" in words.explanation
+
+
+def test_time_density_weight_and_further_terms_are_stated():
+    flow = training_loss_words({"run": LOGIT_NORMAL | {"diffusion.prediction": "flow"}})
+    assert "times of a logit-normal density (mean 0, deviation 1)" in flow.explanation
+    extra = {
+        "diffusion.loss_weight.kind": "min-snr",
+        "diffusion.loss_weight.gamma": 5.0,
+        "denoiser.learn_variance": True,
+        "denoiser.mask_ratio": 0.3,
+    }
+    words = training_loss_words({"run": UNIFORM | {"diffusion.prediction": "eps"} | extra})
+    assert "weighted by min-SNR (gamma 5)" in words.explanation
+    assert "plus the variational bound and the same of the masked pass" in words.explanation
+    assert "None" not in training_loss_words({"run": {}}).explanation
+
+
+def test_arms_of_different_targets_are_said_to_be_not_comparable():
+    arms = {name: UNIFORM | {"diffusion.prediction": name} for name in ("eps", "flow")}
+    words = training_loss_words(arms)
+    assert words.name == "errors of different targets"
+    assert "not comparable with each other: eps: mean" in words.explanation
+    assert "flow: mean squared error of the predicted velocity" in words.explanation
+
+
+def test_the_held_out_loss_is_the_noise_error_whatever_is_predicted():
+    grid = {"evaluation.loss_log_snrs": [-6.0, 0.0, 6.0]}
+    eps, flow = (
+        held_out_loss_words([grid | {"diffusion.prediction": kind}]) for kind in ("eps", "flow")
+    )
+    assert eps.name == flow.name == "noise error"
+    assert "computed from the prediction" in flow.explanation
+    assert "computed" not in eps.explanation
+    for words in (eps, flow):
+        assert "fixed grid of log-SNR from -6 to 6" in words.explanation
+        assert "held-out images" in words.explanation
+
+
+def test_a_page_with_both_losses_has_two_drawings_and_says_why(finished):
+    run = finished / "runs/entangled-seed0"
+    lines = "".join(
+        f'{{"images": {images}, "held_out_loss": {0.3 - images / 1e5}}}\n'
+        for images in (2000, 4000)
+    )
+    (run / "log.jsonl").write_text((run / "log.jsonl").read_text() + "\n" + lines)
+    training, held_out = learning_curves(open_source(run))
+    assert training.title == "Training loss (noise error)"
+    assert held_out.title == "Held-out loss (noise error)"
+    assert training.caption != held_out.caption and held_out.svg.startswith("<svg")
+    page = render_report(run).read_text(encoding="utf-8")
+    assert NOT_COMPARABLE in page
