@@ -51,7 +51,7 @@ def execute(recipe: Recipe, folder: Path) -> list[Measure]:
 
 
 def worker_state(metric: str) -> dict[str, object]:
-    """What a worker knows from its parent: switches, progress bars, imports, and a metric's
+    """State that a worker has from its parent: switches, progress bars, imports, and a metric's
     words."""
     return {
         "offline": is_offline(),

@@ -72,7 +72,7 @@ class ControlField:
     """Law: a share of the views, ``data.look.shares``, has values that are uniform from the clean
     one to this. None: the field's law has settings of its own."""
     effect: Effect | None = None
-    """What is measured of the field; None = nothing."""
+    """Measured effect of the field; None = no effect is measured."""
     probe_value: Any = None
     """Value of an augmentation that its probe compares with the clean one; None: the field's probe
     has a class of its own, see :mod:`pippin.evaluation.probes`."""

@@ -117,7 +117,7 @@ class WorkerModules:
 
     @classmethod
     def of_this_process(cls) -> "WorkerModules":
-        """What this process has imported so far."""
+        """The modules that this process has imported so far."""
         return cls(named=tuple(imported_modules()), registering=tuple(_registering))
 
     def load(self) -> None:

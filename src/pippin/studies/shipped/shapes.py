@@ -126,7 +126,7 @@ def shapes_padding_short_study(scale: ScaleName) -> Study:
         scene_captions=("short",),
         scene_samples=1024,
     )
-    rules = {arm: PADDINGS[arm] for arm in ("native", "noisy")}
+    arms = ("native", "noisy")
     return Study(
         name=f"shapes-padding-short-{scale}",
         title="Noisy replicate padding of short captions",
@@ -137,9 +137,7 @@ def shapes_padding_short_study(scale: ScaleName) -> Study:
         base=replace(base, evaluation=evaluation),
         axes={
             "padding": Axis(
-                levels={
-                    arm: {"conditioning.semantic.padding": rule} for arm, rule in rules.items()
-                },
+                levels={arm: {"conditioning.semantic.padding": PADDINGS[arm]} for arm in arms},
                 description="what stands in the places that a caption leaves",
             )
         },
@@ -149,7 +147,7 @@ def shapes_padding_short_study(scale: ScaleName) -> Study:
         smallest_effect=SMALLEST_ACCURACY,
         contrasts=(
             difference(
-                *rules,
+                *arms,
                 "accuracy all short",
                 name="noisy replicate less native, short captions",
                 claim="Noisy replicate padding makes samples of short captions more often right.",
@@ -157,7 +155,7 @@ def shapes_padding_short_study(scale: ScaleName) -> Study:
                 predicted="positive",
             ),
             difference(
-                *rules,
+                *arms,
                 "held-out loss",
                 name="noisy replicate less native, held-out loss",
                 claim="Noisy replicate padding changes the held-out loss.",
