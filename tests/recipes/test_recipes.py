@@ -224,3 +224,9 @@ def test_a_dial_needs_a_control_that_varies():
         check_recipe(replace(recipe, data=replace(recipe.data, correlation=dials)))
     other = get_recipe("shapes/dit-disentangled")
     check_recipe(replace(other, data=replace(other.data, correlation=dials)))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_configurations_that_are_keys_of_caches_have_a_hash(name):
+    recipe = get_recipe(name)
+    assert {recipe.data: 1, recipe.evaluation: 2}[recipe.data] == 1

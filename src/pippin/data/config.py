@@ -75,7 +75,9 @@ class AugmentationConfig(Config):
     """Share of views that get film grain."""
     grain_largest: float = field(default=32.0, metadata=PROTOCOL_IF_CHANGED)
     """Maximum standard deviation of the grain, uniform from 0, in levels of 255."""
-    shares: dict[str, float] = field(default_factory=dict, metadata=PROTOCOL_IF_CHANGED)
+    shares: dict[str, float] = field(
+        default_factory=dict, hash=False, metadata=PROTOCOL_IF_CHANGED
+    )  # a dict has no hash, and data configurations are keys of caches
     """Share of views that get an augmentation without settings of its own here, by the name of its
     control field. pippin's three have their own; see docs/guides/extend.md."""
 
