@@ -53,7 +53,7 @@ def with_clip(folder, clip):
 
 
 def test_the_page_of_a_text_run_shows_its_previews_with_their_captions(trained, tmp_path):
-    captions = load_run(trained, console=Console(quiet=True)).parts.held_out_captions.first
+    captions = load_run(trained, console=Console(quiet=True)).components.held_out_captions.first
     names = sorted(path.name for path in (trained / "previews").iterdir())
     assert names == ["000000032.png", "000000064.png", "manifest.json"]
     rows = json.loads((trained / "previews" / "manifest.json").read_text())["images"]
