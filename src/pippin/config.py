@@ -20,6 +20,7 @@ from typing import Any, ClassVar, TypeVar
 
 import cattrs
 
+from pippin.control import LATER
 from pippin.system.files import write_json
 from pippin.system.formats import FormatError, read_versioned_json, write_versioned_json
 
@@ -34,7 +35,7 @@ NOT_PROTOCOL: dict[str, Any] = {"protocol": False}
 """``field(metadata=NOT_PROTOCOL)`` marks a setting that cannot change measured numbers: paths,
 device, workers, micro-batch size, logging intervals."""
 
-PROTOCOL_IF_CHANGED: dict[str, Any] = {"protocol": "where set"}
+PROTOCOL_IF_CHANGED = LATER
 """``field(default=..., metadata=PROTOCOL_IF_CHANGED)`` marks a setting that was added after
 results were kept, and whose default is the earlier behaviour. It is part of the protocol only if
 it differs from the default, so that older fingerprints stay valid."""

@@ -13,7 +13,7 @@ from pippin.config import ConfigError
 from pippin.evaluation.distances import metric_of_features
 from pippin.evaluation.image_metric import ImageMetric
 from pippin.evaluation.metric import OTHER, MetricKind
-from pippin.evaluation.metric_parameters import CurvePosition, Number
+from pippin.evaluation.metric_parameters import CurvePosition, Number, Parameter
 from pippin.evaluation.metric_registry import declare_metric, find_metric, metric_kinds, near_names
 from pippin.evaluation.metrics.declared.best_setting import AT_BEST_SCALE, SEARCH_AT_REQUEST
 from pippin.evaluation.metrics.declared.captions import CLIP_SCORE
@@ -172,6 +172,14 @@ def test_a_name_of_another_metric_is_refused():
         declare_metric(taken)
     with pytest.raises(ConfigError, match="'coverage' is the name of a metric already"):
         declare_metric(MetricKind(name="coverage", description="mine", better="lower"))
+    assert find_metric("drift grain").kind is DRIFT
+
+
+@pytest.mark.parametrize("name", ["FI{thing}", "drift {thing}"])
+def test_a_kind_without_examples_takes_no_name_of_another(name):
+    kind = MetricKind(name=name, description="", better="lower", parameters={"thing": Parameter()})
+    with pytest.raises(ConfigError, match="is the name of a metric already"):
+        declare_metric(kind)
     assert find_metric("drift grain").kind is DRIFT
 
 

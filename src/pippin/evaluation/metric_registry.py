@@ -48,14 +48,16 @@ def ship_metric(kind: Kind) -> Kind:
 
 
 def _register(kind: Kind) -> Kind:
-    for metric in kind.examples():
-        for other in _DECLARED.values():
-            is_another = other.name != kind.name or other.name in _SHIPPED
-            if is_another and other.match(metric.name):
-                raise ConfigError(
-                    f"metric {kind.name!r}: {metric.name!r} is the name of a metric already "
-                    f"({other.name!r}); choose another name"
-                )
+    for other in _DECLARED.values():
+        if other.name == kind.name and other.name not in _SHIPPED:
+            continue
+        shared = [metric for metric in kind.examples() if other.match(metric.name)]
+        shared += [metric for metric in other.examples() if kind.match(metric.name)]
+        if shared:
+            raise ConfigError(
+                f"metric {kind.name!r}: {shared[0].name!r} is the name of a metric already "
+                f"({other.name!r}); choose another name"
+            )
     _DECLARED[kind.name] = kind
     _find.cache_clear()
     return kind

@@ -13,7 +13,6 @@ from pippin.system.formats import read_versioned_json
 from pippin.system.lock import FolderBusyError
 
 MANIFEST = "manifest.json"
-SHARDS = "shard-*.safetensors"
 TEXT_PREFIX = "text-"
 OWN_FILES = ("shard-", MANIFEST, LOCK, ".")
 """Starts of the names of files that a cache writes."""
