@@ -10,7 +10,19 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from random_inception import write_inception  # noqa: E402
 
+from pippin.evaluation import metric_registry  # noqa: E402
+
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_metrics_end_with_their_test():
+    """Evaluations measure every declared metric of images, so none may stay for other tests."""
+    before = set(metric_registry._DECLARED)
+    yield
+    for name in set(metric_registry._DECLARED) - before - metric_registry._SHIPPED:
+        del metric_registry._DECLARED[name]
+    metric_registry._find.cache_clear()
 
 
 @pytest.fixture(scope="session")

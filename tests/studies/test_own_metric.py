@@ -18,20 +18,23 @@ from pippin.reports.tables.results_table import result_lines
 from pippin.studies.execution import execute as own_execution
 from pippin.studies.runner import refuse_unmeasured, run_study
 
-TOY = declare_metric(
-    ImageMetric(
-        name="toy redness",
-        label="redness (toy)",
-        description="Share of red in the light of an image; a toy.",
-        unit="share",
-        better="higher",
-        leads=True,
-        values=lambda images: (
-            images[:, 0].double().mean((1, 2)) / images.double().mean((1, 2, 3)).clamp(min=1) / 3
-        ),
-        protocol=lambda images: {"toy_side": images.shape[-1]},
-    )
+TOY = ImageMetric(
+    name="toy redness",
+    label="redness (toy)",
+    description="Share of red in the light of an image; a toy.",
+    unit="share",
+    better="higher",
+    leads=True,
+    values=lambda images: (
+        images[:, 0].double().mean((1, 2)) / images.double().mean((1, 2, 3)).clamp(min=1) / 3
+    ),
+    protocol=lambda images: {"toy_side": images.shape[-1]},
 )
+
+
+@pytest.fixture(autouse=True)
+def declared():
+    declare_metric(TOY)
 
 
 def measured(images: torch.Tensor, subject: str = "arm"):
@@ -62,6 +65,16 @@ def test_a_metric_without_one_number_for_each_image_is_refused():
     odd = replace(TOY, values=lambda images: images.double().mean())
     with pytest.raises(ValueError, match=r"one number for each of 6 images; .* the shape \(\)"):
         list(ImageMeter([odd]).watch([coloured(0)]))
+
+
+@pytest.mark.parametrize("convert", [torch.Tensor.byte, torch.Tensor.bool])
+def test_integers_and_truth_values_are_numbers(convert):
+    images = torch.arange(6, dtype=torch.uint8)[:, None, None, None].expand(6, 3, 8, 8)
+    whole = replace(TOY, values=lambda images: convert(images[:, 0, 0, 0]))
+    meter = ImageMeter([whole])
+    list(meter.watch([images[:4], images[4:]]))
+    (measure,) = meter.measures(seed=0)
+    assert measure.value == (2.5 if convert is torch.Tensor.byte else 5 / 6)
 
 
 def test_a_study_may_declare_it_and_its_misspelling_is_refused(study):

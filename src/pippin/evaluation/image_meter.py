@@ -37,7 +37,8 @@ class ImageMeter:
                         f"metric {kind.name!r} must give one number for each of {len(batch)} "
                         f"images; its values have the shape {tuple(measured.shape)}"
                     )
-                values.append(measured)
+                # Integers and truth values have no mean in torch; floating point stays as it is.
+                values.append(measured if measured.is_floating_point() else measured.double())
                 self._protocols[kind] = kind.protocol(batch)
             yield batch
 
