@@ -161,7 +161,9 @@ def metric_modules(tmp_path, monkeypatch):
     monkeypatch.setattr(plugins, "_registering", {})
     for switch in (SWITCH, *LIBRARY_SWITCHES):
         monkeypatch.delenv(switch, raising=False)
-    return names
+    yield names
+    for name in names:  # an import declares its metric once, and a test's metrics end with it
+        sys.modules.pop(name, None)
 
 
 def test_a_worker_takes_over_the_state_of_its_parent_at_its_start(metric_modules):
