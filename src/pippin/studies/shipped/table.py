@@ -21,7 +21,11 @@ from pippin.studies.shipped.control import (
 )
 from pippin.studies.shipped.demo import demo_study, quick_demo_study
 from pippin.studies.shipped.gates import gate_drift_study, gate_quality_study, late_control_study
-from pippin.studies.shipped.guidance import guidance_law_study, guidance_study
+from pippin.studies.shipped.guidance import (
+    guidance_apart_study,
+    guidance_law_study,
+    guidance_study,
+)
 from pippin.studies.shipped.learning_rate import learning_rate_study
 from pippin.studies.shipped.padding import padding_study
 from pippin.studies.shipped.scales import SCALES, ScaleName
@@ -97,6 +101,11 @@ STUDIES: dict[str, ShippedStudy] = {
     ),
     "shapes-guidance": ShippedStudy(
         shapes_guidance_study, "scales of semantics and of control apart", EMBEDDED_SCALES
+    ),
+    "guidance-apart": ShippedStudy(
+        guidance_apart_study,
+        "the same, for models that respond to their control",
+        EMBEDDED_SCALES,
     ),
     "shapes-padding": ShippedStudy(
         shapes_padding_study,
