@@ -26,7 +26,14 @@ from pippin.studies.shipped.table import STUDIES, get_study
 from pippin.studies.study import Declaration
 
 RESULTS = sorted(one.parent for one in Path(__file__).parents[3].glob("results/*/study.json"))
-NEWER = {"late-control", "shapes-padding", "shapes-guidance", "positions", "semantic-path"}
+NEWER = {
+    "guidance-apart",
+    "late-control",
+    "positions",
+    "semantic-path",
+    "shapes-guidance",
+    "shapes-padding",
+}
 """Studies whose kept runs read their learning rates in the middle of each step."""
 ALL = [(name, scale) for name, shipped in STUDIES.items() for scale in shipped.scales]
 
