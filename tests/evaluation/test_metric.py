@@ -239,12 +239,12 @@ def test_only_the_declarations_use_regular_expressions():
     assert regular == {
         "evaluation/metric.py",
         "reports/figures/gallery.py",  # rows of drift strips
-        "reports/figures/previews.py",  # image files
         "reports/page.py",  # HTML
         "reports/repetition.py",  # words of commands
         "reports/tables/contrast_table.py",  # code in backticks
         "reports/tables/latex.py",  # characters of LaTeX
         "runs/exports.py",  # hashes
+        "runs/folder.py",  # image files
         "sampling/config.py",  # sizes of images
         "sampling/sample_folder.py",  # image files
         "studies/fairness.py",  # names of arms

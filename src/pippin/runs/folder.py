@@ -7,6 +7,7 @@ folder. The recipe and its fingerprint keep the paths as given.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import attrgetter
@@ -80,6 +81,18 @@ class RunFolder:
     def previews(self) -> Path:
         """Preview grids of the training."""
         return self.path / "previews"
+
+    def preview(self, images_seen: int) -> Path:
+        """Preview grid at a number of images seen."""
+        return self.previews / f"{images_seen:09d}.png"
+
+    def list_previews(self) -> list[tuple[int, Path]]:
+        """(images seen, file) of every preview grid, in the order of training."""
+        return sorted(
+            (int(path.stem), path)
+            for path in self.previews.glob("*.png")
+            if re.fullmatch(r"\d{9,}", path.stem, re.ASCII)
+        )
 
     @property
     def results(self) -> Path:

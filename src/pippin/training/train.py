@@ -135,7 +135,7 @@ def _train(components: Components, run: RunFolder, request: ResumeRequest, world
             return
         components.warn_truncated_captions()
         run.record(recipe, inputs)  # only now, so that an earlier error leaves the folder free
-        remove_later_previews(run.previews, trainer.images_seen)
+        remove_later_previews(run, trainer.images_seen)
         log = RunLog(run.path, trainer.images_seen)
         note_changes(log, inputs, trainer.images_seen)
         length = trainer.total_steps * recipe.train.batch_size
@@ -342,7 +342,7 @@ def _monitors(components: Components, log: RunLog | None, run: RunFolder) -> lis
     """Validation and previews, which run after a step's checkpoint; all ranks take part."""
     return [
         validation_monitor(components, log, run.log),
-        preview_monitor(components, run.previews),
+        preview_monitor(components, run),
     ]
 
 

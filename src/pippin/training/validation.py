@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Monitoring of a training run: held-out loss and preview grids, with EMA weights."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from pippin.evaluation.runs.held_out import HeldOut
 from pippin.images.files import image_grid, save_png
 from pippin.model import LatentDenoiser
 from pippin.runs.components import Components
+from pippin.runs.folder import RunFolder
 from pippin.sampling.load import LoadedRun
 from pippin.sampling.sample import draw
 from pippin.system.files import write_json
@@ -57,15 +57,15 @@ def _manifest_row(seed: int, prompt: str) -> dict[str, Any]:
     return {"seed": seed, "prompt": prompt.encode("utf-8", "replace").decode("utf-8")}
 
 
-def remove_later_previews(folder: Path, images_seen: int) -> None:
+def remove_later_previews(folder: RunFolder, images_seen: int) -> None:
     """Remove the previews of an earlier run beyond the image count at which this one begins: they
     may show other weights."""
-    for path in folder.glob("*.png"):
-        if re.fullmatch(r"\d{9,}", path.stem) and int(path.stem) > images_seen:
+    for images, path in folder.list_previews():
+        if images > images_seen:
             path.unlink()
 
 
-def preview_monitor(components: Components, folder: Path) -> Monitor:
+def preview_monitor(components: Components, folder: RunFolder) -> Monitor:
     """Write ``previews/IMAGES.png`` every ``preview_every`` images: seeds from 0 on with classes
     in turn, or with held-out captions, which ``previews/manifest.json`` lists."""
 
@@ -91,18 +91,15 @@ def preview_monitor(components: Components, folder: Path) -> Monitor:
         except FloatingPointError as error:  # the training may still recover
             print_above_progress(components.console, error, label="no preview:")
             return
-        folder.mkdir(exist_ok=True)
+        folder.previews.mkdir(exist_ok=True)
         if captions is not None:
             rows = [_manifest_row(seed, str(prompt)) for seed, prompt in enumerate(prompts)]
-            write_json(folder / "manifest.json", {"images": rows})
-        save_png(image_grid(images), path(images_seen))
-
-    def path(images: int) -> Path:
-        return folder / f"{images:09d}.png"
+            write_json(folder.previews / "manifest.json", {"images": rows})
+        save_png(image_grid(images), folder.preview(images_seen))
 
     return Monitor(
         every=components.recipe.train.preview_every,
         run=preview,
-        done=lambda images: path(images).exists(),
+        done=lambda images: folder.preview(images).exists(),
         build=components.model_with_null,
     )

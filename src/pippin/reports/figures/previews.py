@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Previews of one run over time, with their prompts."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,15 +37,11 @@ def previews(run: Run, embedder: ImageEmbedder, *, of_text: bool) -> Previews | 
         embedder: embeds the grids; those beyond its size limit are skipped with a note.
         of_text: True for a model of captions, whose previews have prompts.
     """
-    folder = RunFolder(run.folder).previews
-    grids = sorted(
-        (int(path.stem), path)
-        for path in folder.glob("*.png")
-        if re.fullmatch(r"\d{9,}", path.stem, re.ASCII)
-    )
+    folder = RunFolder(run.folder)
+    grids = folder.list_previews()
     if not grids:
         return None
-    prompts = prompt_texts(_rows(folder))
+    prompts = prompt_texts(_rows(folder.previews))
     notes = [f"{_counted(len(grids))}, by the averaged weights (EMA), of the same seeds"]
     if len(grids) > SHOWN:
         notes[0] = f"{SHOWN} of {notes[0]}; the others are in previews/"
