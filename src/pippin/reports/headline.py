@@ -8,7 +8,7 @@ from typing import Literal
 from pippin.evaluation.metric_registry import find_metric
 from pippin.reports.cautions import cautions
 from pippin.reports.report_data import Source
-from pippin.reports.tables.results_table import ABSENT, SIGNS, Line
+from pippin.reports.tables.results_table import ABSENT, Line
 from pippin.studies.verdict import Comparison, Status
 
 Tone = Literal["good", "mixed", "bad", "same", "undecided"]
@@ -211,14 +211,9 @@ def _details(source: Source, line: Line) -> list[str]:
     """The values of every arm, then each comparison."""
     unit = f" (unit: {line.unit})" if line.unit else ""
     return [
-        f"{values_text(source, line)}{unit}; {_direction(line)}.",
+        f"{values_text(source, line)}{unit}; {line.direction}.",
         *_compared(line.comparisons),
     ]
-
-
-def _direction(line: Line) -> str:
-    """The better direction in words, without the arrow."""
-    return line.better.lstrip(f"{''.join(SIGNS)} ")
 
 
 def values_text(source: Source, line: Line) -> str:
@@ -262,7 +257,7 @@ def _companions(source: Source, lines: list[Line], known_reasons: Collection[str
     return [
         " ".join(
             [
-                f"{line.metric.label}: {values_text(source, line)}; {_direction(line)}.",
+                f"{line.metric.label}: {values_text(source, line)}; {line.direction}.",
                 *_by_status(line.comparisons, known_reasons),
                 line.metric.description,
             ]

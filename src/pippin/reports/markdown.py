@@ -21,7 +21,6 @@ from pippin.reports.tables.paper_numbers import (
 from pippin.reports.tables.results_table import (
     ABSENT,
     NEAREST_NOTE,
-    SIGNS,
     Cell,
     Line,
     result_lines,
@@ -91,7 +90,7 @@ def _published(figure: PublishedFigure) -> str:
 
 
 def _table(source: Source, lines: list[Line]) -> str:
-    heads = ["arm", *(f"{line.metric.label}{_arrow(line)}" for line in lines)]
+    heads = ["arm", *(f"{line.metric.label} {line.sign}".rstrip() for line in lines)]
     rows = [heads, ["---"] * len(heads)]
     for index, arm in enumerate(source.declaration.arms):
         rows.append([arm, *(_cell(line.arms[index]) for line in lines)])
@@ -110,12 +109,8 @@ def _table_by_metric(source: Source, lines: list[Line]) -> str:
     rows = [heads, ["---"] * len(heads)]
     for line in lines:
         cells = (*line.arms, line.real, line.untrained)
-        rows.append([f"{line.metric.label}{_arrow(line)}", *map(_cell, cells)])
+        rows.append([f"{line.metric.label} {line.sign}".rstrip(), *map(_cell, cells)])
     return "\n".join(f"| {' | '.join(map(_plain, row))} |" for row in rows)
-
-
-def _arrow(line: Line) -> str:
-    return f" {line.better[0]}" if line.better[:1] in SIGNS else ""
 
 
 def _cell(cell: Cell) -> str:

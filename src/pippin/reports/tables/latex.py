@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pippin.reports.output_file import LATEX_HEAD
 from pippin.reports.report_data import Source
 from pippin.reports.tables.contrast_table import ContrastLine
-from pippin.reports.tables.results_table import ABSENT, NEAREST_NOTE, SIGNS, Cell, Line
+from pippin.reports.tables.results_table import ABSENT, NEAREST_NOTE, Cell, Line
 
 _SPECIAL = {
     **{character: rf"\{character}" for character in "&%$#_{}"},
@@ -60,7 +60,7 @@ def latex_table(source: Source, lines: Sequence[Line], contrasts: Sequence[Contr
     heads = [*map(escape_latex, ("Metric", *arms, *(title for title, _ in references)))]
     rows = [
         [
-            f"{line.metric.label} {_sign(line)}".strip(),
+            f"{line.metric.label} {line.sign}".strip(),
             *map(_cell, line.arms),
             *(_cell(cells[index]) for _, cells in references),
         ]
@@ -114,10 +114,6 @@ def _contrast_caption(source: Source) -> str:
         f"Declared contrasts of {source.declaration.name}: weighted sums of arms' means ± half of "
         "the 95 % interval; p of primary contrasts is adjusted (Holm)."
     )
-
-
-def _sign(line: Line) -> str:
-    return line.better[0] if line.better[:1] in SIGNS else ""
 
 
 def _cell(cell: Cell) -> str:

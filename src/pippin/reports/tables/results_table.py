@@ -14,20 +14,24 @@ from pippin.evaluation.metric import Metric
 from pippin.evaluation.metric_registry import find_metric
 from pippin.reports.headings import HEADINGS
 from pippin.reports.report_data import Source
-from pippin.reports.tables.table_lines import ABSENT, Cell, Line, Tone, quality_together
+from pippin.reports.tables.table_lines import (
+    ABSENT,
+    ARROWS,
+    NEAREST,
+    Cell,
+    Line,
+    Tone,
+    quality_together,
+)
 from pippin.studies.fairness import covered
 from pippin.studies.results import OF_FILES, Row
 from pippin.studies.statistics import Estimate, number, over_seeds, plus_minus, roughly, signed
 from pippin.studies.verdict import Comparison, Series, Status, compare
 
-ARROWS = {"lower": "↓ lower is better", "higher": "↑ higher is better"}
-NEAREST = "≈ nearest to real images is better"
 NEAREST_NOTE = (
     "≈: the value nearest to real images' value is best; Δ is the difference of the values, and "
     "the word after it compares their distances from real images' value."
 )
-SIGNS = tuple(text[0] for text in (*ARROWS.values(), NEAREST))
-"""The signs of the better direction."""
 
 
 def result_lines(source: Source) -> list[Line]:

@@ -10,6 +10,10 @@ from pippin.evaluation.metrics.declared.distances import FD, FID, KID
 from pippin.evaluation.metrics.declared.sharpness import SHARPNESS
 from pippin.studies.verdict import Comparison
 
+ARROWS = {"lower": "↓ lower is better", "higher": "↑ higher is better"}
+NEAREST = "≈ nearest to real images is better"
+SIGNS = tuple(text[0] for text in (*ARROWS.values(), NEAREST))
+"""The signs of the better direction."""
 Tone = Literal["plain", "good", "bad", "mute"]
 QUALITY = (FID, FD, KID, SHARPNESS)
 """Metrics of sample quality, which must be read together, in their order in the table."""
@@ -40,6 +44,7 @@ class Line:
     role: str
     """"primary", "companion", "exploratory" (in a study with contrasts) or empty."""
     better: str
+    """The better direction: its sign, if it has one, and words."""
     unit: str
     count: str
     """Number of seeds, and of samples for each."""
@@ -49,6 +54,16 @@ class Line:
     unranked: tuple[str, ...]
     """Numbers of another protocol, each with the settings that differ."""
     comparisons: tuple[Comparison, ...]
+
+    @property
+    def sign(self) -> str:
+        """Sign of the better direction; empty if neither direction is better."""
+        return self.better[0] if self.better.startswith(SIGNS) else ""
+
+    @property
+    def direction(self) -> str:
+        """The better direction in words, without its sign."""
+        return self.better.removeprefix(self.sign).lstrip()
 
     @property
     def detail(self) -> bool:
