@@ -23,6 +23,7 @@ from torch import Tensor
 
 from pippin.control import Control
 from pippin.system.device import to_device
+from pippin.system.text import valid_unicode
 
 NUM_TIMES = 1000
 """Number of times, T: gates and time densities read t / NUM_TIMES."""
@@ -109,9 +110,8 @@ class TruncatedCaption:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, as in a manifest."""
-        text = self.caption.encode("utf-8", "replace").decode("utf-8")
         counts = {"tokens": self.tokens, "read": self.read}
-        return {"prompt": text, "encoder": self.encoder, **counts}
+        return {"prompt": valid_unicode(self.caption), "encoder": self.encoder, **counts}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ from pippin.encoders.text_checks import (
     check_vocabulary,
 )
 from pippin.system.installation import check_packaged_file, pip_command
+from pippin.system.text import valid_unicode
 from pippin.types import TextFeatures, TruncatedCaption
 
 MINILM = "pippin/minilm"
@@ -120,7 +121,7 @@ class TextEncoder:
         Raises:
             ValueError: more tokens than an encoder supports.
         """
-        clean = _unicode(captions)
+        clean = [*map(valid_unicode, captions)]
         if self.config.combine == "sd3":
             return _sd3(self._parts, clean, num_tokens)
         outputs = [part.encode(clean, num_tokens) for part in self._parts]
@@ -149,11 +150,6 @@ class TextEncoder:
 def _clip_tokens(clips: Sequence["_SingleEncoder"]) -> int:
     """Number of tokens that all of SD3's CLIPs support."""
     return min(clip.max_tokens for clip in clips if clip.max_tokens is not None)
-
-
-def _unicode(captions: Sequence[str]) -> list[str]:
-    """Captions as valid Unicode for tokenizers: lone surrogates are replaced."""
-    return [caption.encode("utf-8", "replace").decode("utf-8") for caption in captions]
 
 
 def _check_sd3(parts: Sequence["_SingleEncoder"]) -> None:
@@ -280,7 +276,7 @@ class _SingleEncoder:
         """Captions with more than ``num_tokens`` tokens."""
         if not captions:
             return []
-        clean = _unicode(captions)
+        clean = [*map(valid_unicode, captions)]
         lengths = [len(ids) for ids in self.tokenizer(clean, verbose=False)["input_ids"]]
         return [
             TruncatedCaption(

@@ -22,6 +22,7 @@ from pippin.images.folder import read_image
 from pippin.system.files import list_names, make_folder, remove_temporary_files, sync_tree
 from pippin.system.formats import FormatError, read_versioned_json, write_versioned_json
 from pippin.system.lock import LOCK
+from pippin.system.text import valid_unicode
 from pippin.types import Prompt, TruncatedCaption
 
 KIND = "samples"
@@ -47,7 +48,7 @@ class SampleRow:
     def file(self) -> str:
         """File name; a prompt, which may contain anything, enters as a hash."""
         if isinstance(self.prompt, str):
-            name = hashlib.sha256(self.prompt.encode("utf-8", "replace")).hexdigest()[:8]
+            name = hashlib.sha256(valid_unicode(self.prompt).encode()).hexdigest()[:8]
             return f"seed-{self.seed:06d}-text-{name}.png"
         return f"seed-{self.seed:06d}-class-{self.prompt}.png"
 
@@ -55,7 +56,7 @@ class SampleRow:
         """Plain JSON values."""
         shown: dict[str, Any] = {"label": self.prompt, "class": self.class_name}
         if isinstance(self.prompt, str):
-            shown = {"prompt": self.prompt.encode("utf-8", "replace").decode("utf-8")}
+            shown = {"prompt": valid_unicode(self.prompt)}
         return {"file": self.file, "seed": self.seed, **shown}
 
 

@@ -62,6 +62,11 @@ def decode_text(content: bytes) -> str:
         ) from error
 
 
+def valid_unicode(text: str) -> str:
+    """The text with a question mark for each lone surrogate, so that UTF-8 can encode it."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def read_entries(path: Path) -> list[str]:
     """Entries of a text file with one per line, stripped; empty lines are skipped.
 

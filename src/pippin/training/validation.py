@@ -15,7 +15,7 @@ from pippin.sampling.load import LoadedRun
 from pippin.sampling.sample import draw
 from pippin.system.files import write_json
 from pippin.system.lines import read_lines
-from pippin.system.text import print_above_progress
+from pippin.system.text import print_above_progress, valid_unicode
 from pippin.training.log import RunLog
 from pippin.training.monitor import Monitor
 from pippin.types import Prompt
@@ -54,7 +54,7 @@ def validation_monitor(components: Components, log: RunLog | None, lines: Path) 
 
 def _manifest_row(seed: int, prompt: str) -> dict[str, Any]:
     """One image of a preview, as manifests of samples list it."""
-    return {"seed": seed, "prompt": prompt.encode("utf-8", "replace").decode("utf-8")}
+    return {"seed": seed, "prompt": valid_unicode(prompt)}
 
 
 def remove_later_previews(folder: RunFolder, images_seen: int) -> None:

@@ -25,7 +25,7 @@ from pippin.data.folder.metadata import (
 from pippin.data.folder.metadata_columns import CAPTIONS, FILE, LABEL, MAIN, column_name
 from pippin.system.files import atomic_write, remove_temporary_files
 from pippin.system.formats import parse_json
-from pippin.system.text import BOM, decode_text
+from pippin.system.text import BOM, decode_text, valid_unicode
 
 
 def read_caption_file(path: Path) -> dict[str, str]:
@@ -168,11 +168,7 @@ def _is_empty(value: object) -> bool:
 def _json_line(values: Mapping[str, object]) -> str:
     """JSON with unescaped characters, unless a string is invalid Unicode."""
     text = json.dumps(values, ensure_ascii=False)
-    return text if _is_text(text) else json.dumps(values)
-
-
-def _is_text(text: str) -> bool:
-    return text.encode("utf-8", "replace").decode() == text
+    return text if text == valid_unicode(text) else json.dumps(values)
 
 
 def _csv(rows: list[list[str]], end: str) -> str:

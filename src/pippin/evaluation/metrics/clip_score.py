@@ -34,7 +34,7 @@ from pippin.evaluation.measure import Measure, Subject, mean_measure
 from pippin.evaluation.metrics.declared.captions import CLIP_SCORE
 from pippin.rng import permutation
 from pippin.system.formats import parse_json
-from pippin.system.text import print_above_progress
+from pippin.system.text import print_above_progress, valid_unicode
 from pippin.types import Images, ImageStream
 
 ALLOWED = (
@@ -102,7 +102,7 @@ class Clip:
 
     def ids(self, captions: Sequence[str]) -> Any:
         """Token ids and attention mask; long captions are truncated, invalid text is replaced."""
-        clean = [caption.encode("utf-8", "replace").decode("utf-8") for caption in captions]
+        clean = [*map(valid_unicode, captions)]
         return self._tokenizer(
             clean,
             padding="max_length",
@@ -113,7 +113,7 @@ class Clip:
 
     def num_truncated(self, captions: Sequence[str]) -> int:
         """Number of captions that are truncated."""
-        clean = [caption.encode("utf-8", "replace").decode("utf-8") for caption in captions]
+        clean = [*map(valid_unicode, captions)]
         ids = self._tokenizer(clean, verbose=False)["input_ids"] if clean else []
         return sum(len(tokens) > self.text_tokens for tokens in ids)
 
