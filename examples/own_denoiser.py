@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from pippin import Recipe, draw, get_recipe, load_run, register_denoiser, train
-from pippin.config import at_least
 from pippin.denoisers.config import DenoiserConfig
 from pippin.denoisers.denoiser import Denoiser, Widths
 from pippin.images.files import image_grid, save_png
 from pippin.nn.initialise import Conv2d, GroupNorm, Linear, zeros
 from pippin.recipes.table import RECIPES
+from pippin.settings.bounds import at_least
 from pippin.types import Embedded, Latents, Masking, Prediction
 
 

@@ -8,10 +8,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from pippin.config import (
-    PROTOCOL_IF_CHANGED,
     Config,
     ConfigError,
-    added_later,
     difference,
     fingerprint,
     legacy_settings,
@@ -21,6 +19,7 @@ from pippin.config import (
 from pippin.data.folder.scan import FileRecord
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe
+from pippin.settings.marks import PROTOCOL_IF_CHANGED, added_later
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "pippin"
 LAYERS = [
     {"system"},
     {"control"},
-    {"config", "rng", "types"},
+    {"config", "settings", "rng", "types"},
     {"plugins"},
     {"images"},
     {"diffusion"},
@@ -123,8 +123,8 @@ def test_imports_point_up_the_list_only(path):
     imported = layers_imported(path)
     below = {name for name in imported if RANK[name] > RANK[own]}
     beside = {n for n in imported if RANK[n] == RANK[own] and n != own}
-    if own in {"types", "config", "rng"}:
-        beside -= {"types", "config", "rng"}
+    if own in LAYERS[RANK["config"]]:
+        beside -= LAYERS[RANK["config"]]
     assert not below, f"{own} imports from the lower layers {below}"
     assert not beside, f"{own} imports from {beside}, which stands beside it"
     forbidden = FORBIDDEN.get(own, set()) | FORBIDDEN.get(name_of(path), set())
@@ -143,7 +143,7 @@ def test_configuration_imports_configurations_only_and_no_torch(path):
         first, *rest = name.split(".")
         assert first not in ("torch", "jaxtyping")
         if first == "pippin" and rest and path != Path("config.py"):
-            known = rest[0] in {"config", "control"} or "config" in rest
+            known = rest[0] in {"config", "settings", "control"} or "config" in rest
             assert known or rest[:1] == own[:1], f"{path} imports {name}"
 
 

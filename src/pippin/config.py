@@ -10,76 +10,23 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import math
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import cattrs
 
-from pippin.control import LATER
+from pippin.settings.conversion import json_converter
+from pippin.settings.marks import PROTOCOL_IF_CHANGED, default_of, legacy_defaults
 from pippin.system.files import write_json
 from pippin.system.formats import FormatError, read_versioned_json, write_versioned_json
 
 C = TypeVar("C", bound="Config")
 
-MAX_SETTING = 2**53
-"""Largest integer in settings: float64 represents every integer up to here."""
-LARGEST_STORED = 2**63 - 1
-"""Largest integer in a file: modification times in nanoseconds exceed :data:`MAX_SETTING`."""
-
-NOT_PROTOCOL: dict[str, Any] = {"protocol": False}
-"""``field(metadata=NOT_PROTOCOL)`` marks a setting that cannot change measured numbers: paths,
-device, workers, micro-batch size, logging intervals."""
-
-PROTOCOL_IF_CHANGED = LATER
-"""``field(default=..., metadata=PROTOCOL_IF_CHANGED)`` marks a setting that was added after
-results were kept, and whose default is the earlier behaviour. It is part of the protocol only if
-it differs from the default, so that older fingerprints stay valid."""
-
-
 IDENTITY = ("model.sha256", "model.average", "model.start", "model.text_encoder")
 """Protocol entries that identify the files that were used. They are recorded, but the
 comparability of numbers does not depend on them, and records of earlier versions lack them."""
-UNKNOWN_WEIGHTS = "unknown"
-"""Weights of other code whose file does not say whether they are raw or averaged."""
-WEIGHTS = re.compile(rf"raw|ema(-images-\d+|-share-\d[\d.e-]*)?|{UNKNOWN_WEIGHTS}")
-"""Names of weights: raw, their average, further averages by half-life, and converted weights of
-unknown kind."""
-
-
-def added_later(earlier_value: Any) -> dict[str, Any]:
-    """Metadata of a setting that was added after results were kept, and whose default may differ
-    from the earlier behaviour.
-
-    A record without the setting is read with ``earlier_value``, so that it is replayed as it was
-    made. The setting is part of the protocol only if it differs from ``earlier_value``, so that
-    older fingerprints stay valid.
-    """
-    return PROTOCOL_IF_CHANGED | {"before": earlier_value}
-
-
-def protocol_as(kind: Callable[[Any], Any]) -> dict[str, Any]:
-    """Metadata of a setting for which a protocol records a kind instead of the value, such as a
-    path whose content is part of every measure's own protocol.
-
-    Args:
-        kind: function from a value to its kind in the protocol.
-    """
-    return {"counts as": kind}
-
-
-def stored_as(earlier: dict[str, Any]) -> dict[str, Any]:
-    """Metadata of a setting whose values had other names when results were kept.
-
-    Args:
-        earlier: current value -> stored value in records and protocols, so that older records are
-            read and their fingerprints stay valid. Other values are stored as they are.
-    """
-    return {"written": earlier}
 
 
 class ConfigError(ValueError):
@@ -108,14 +55,14 @@ class Config:
                 isinstance(field, dataclasses.Field)
                 and field.metadata.items() >= PROTOCOL_IF_CHANGED.items()
             ):
-                assert _default(field) is not dataclasses.MISSING, (
+                assert default_of(field) is not dataclasses.MISSING, (
                     f"{cls.__name__}.{name} is PROTOCOL_IF_CHANGED and has no default to be "
                     "compared with"
                 )
 
     def to_dict(self) -> dict[str, Any]:
         """Configuration tree as plain JSON values."""
-        return _converter().unstructure(self)
+        return json_converter().unstructure(self)
 
     @classmethod
     def from_dict(cls: type[C], values: Mapping[str, Any]) -> C:
@@ -126,7 +73,7 @@ class Config:
                 named.
         """
         try:
-            return _converter().structure(values, cls)
+            return json_converter().structure(values, cls)
         except Exception as error:  # cattrs raises exception groups of many types for bad input
             reasons = "\n  ".join(cattrs.transform_error(error, format_exception=_format_error))
             raise ConfigError(f"not a valid {cls.__name__}:\n  {reasons}") from error
@@ -158,80 +105,6 @@ class Config:
             return cls.from_dict(values)
         except ConfigError as error:
             raise ConfigError(f"{path} is {error}") from error
-
-
-@cache
-def _converter() -> cattrs.Converter:
-    converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
-    converter.register_structure_hook(bool, _strict(bool))
-    converter.register_structure_hook(int, _strict(int))
-    converter.register_structure_hook(str, _strict(str))
-    converter.register_structure_hook(float, _strict(float, int))
-    converter.register_structure_hook_factory(
-        lambda kind: _is_config(kind) and bool(legacy_defaults(kind) or stored_values(kind)),
-        lambda kind: _structure_legacy(converter, kind),
-    )
-    converter.register_unstructure_hook_factory(
-        lambda kind: _is_config(kind) and bool(stored_values(kind)),
-        lambda kind: _unstructure_stored(converter, kind),
-    )
-    converter.register_unstructure_hook_func(
-        lambda kind: hasattr(kind, "_fields") and issubclass(kind, tuple), list
-    )  # as JSON returns it
-    return converter
-
-
-def _is_config(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Config)
-
-
-def stored_values(kind: type[Config]) -> dict[str, dict[str, Any]]:
-    """Settings of :func:`stored_as`: current value -> stored value."""
-    named = {field.name: field.metadata for field in dataclasses.fields(kind)}
-    return {name: about["written"] for name, about in named.items() if "written" in about}
-
-
-def legacy_defaults(kind: type[Config]) -> dict[str, Any]:
-    """Settings of :func:`added_later`, with their value in records that lack them."""
-    named = {field.name: field.metadata for field in dataclasses.fields(kind)}
-    return {name: about["before"] for name, about in named.items() if "before" in about}
-
-
-def _structure_legacy(converter: cattrs.Converter, kind: type[Config]) -> Callable[..., Any]:
-    """Cattrs hook that reads records that lack newer settings."""
-    structure, defaults = converter.gen_structure_attrs_fromdict(kind), legacy_defaults(kind)
-    stored = stored_values(kind)
-
-    def structure_legacy(values: Any, _: type) -> Any:
-        if not isinstance(values, Mapping):
-            return structure(values, kind)
-        values = {**defaults, **values}
-        for name in stored.keys() & values.keys():
-            values[name] = _current_value(values[name], stored[name])
-        return structure(values, kind)
-
-    return structure_legacy
-
-
-def _current_value(value: Any, stored: Mapping[Any, Any]) -> Any:
-    """Current value of a stored one; 0 is not read as False."""
-    for current, stored_value in stored.items():
-        if type(value) is type(stored_value) and value == stored_value:
-            return current
-    return value
-
-
-def _unstructure_stored(converter: cattrs.Converter, kind: type[Config]) -> Callable[..., Any]:
-    """Cattrs hook that writes values under their stored names."""
-    unstructure, stored = converter.gen_unstructure_attrs_fromdict(kind), stored_values(kind)
-
-    def unstructure_stored(config: Any) -> Any:
-        values = dict(unstructure(config))
-        for name, earlier in stored.items():
-            values[name] = earlier.get(values[name], values[name])
-        return values
-
-    return unstructure_stored
 
 
 def legacy_settings(config: Config, record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -274,7 +147,7 @@ def read_by_kind(base: type[Config], find: Callable[[str], type[Config]]) -> Non
         base: declared class.
         find: function from a ``kind`` to its class; raises a ConfigError for an unknown kind.
     """
-    converter = _converter()
+    converter = json_converter()
 
     def structure(values: Any, _: type) -> Any:
         if not isinstance(values, Mapping) or not isinstance(values.get("kind"), str):
@@ -309,84 +182,6 @@ def check_record(config: Config) -> None:
         )
 
 
-def _strict(kind: type, *also: type) -> Any:
-    """Cattrs hook that refuses to coerce: ``"no"`` is not a boolean, 0.5 is not an integer."""
-
-    def structure(value: Any, _: type) -> Any:
-        if type(value) not in (kind, *also):
-            raise ValueError(f"expected {kind.__name__}, got {value!r}")
-        if type(value) is int and not -LARGEST_STORED <= value <= LARGEST_STORED:
-            raise ValueError(
-                f"expected a number of at most {LARGEST_STORED}, got {format_number(value)}"
-            )
-        return kind(value)
-
-    return structure
-
-
-def format_number(value: float) -> str:
-    """Number formatted for a message; a huge one is described by its digits."""
-    if isinstance(value, int) and abs(value) > MAX_SETTING:
-        return f"a number of {int(math.log10(abs(value))) + 1} digits"
-    return str(value)
-
-
-def at_least(config: Config, section: str, lowest: float, *names: str) -> None:
-    """Refuse settings below a bound, and numbers that are not finite; for ``__post_init__``.
-
-    Args:
-        config: checked configuration; a setting of None passes.
-        section: its path in a recipe, such as ``train``: messages give ``train.images``.
-        lowest: smallest allowed value.
-        names: settings of ``config``.
-
-    Raises:
-        ConfigError: a value below the bound; the setting, the bound and the value are named.
-    """
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not lowest <= value <= MAX_SETTING:
-            limit = f" and at most {MAX_SETTING}" if value > lowest else ""
-            raise ConfigError(
-                f"{section}.{name} must be {lowest} or more{limit}; got {format_number(value)}"
-            )
-
-
-def above(config: Config, section: str, bound: float, *names: str) -> None:
-    """Like :func:`at_least`, for settings that must exceed the bound."""
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not bound < value <= MAX_SETTING:
-            limit = f" and at most {MAX_SETTING}" if value > bound else ""
-            raise ConfigError(
-                f"{section}.{name} must be more than {bound}{limit}; got {format_number(value)}"
-            )
-
-
-def within(config: Config, section: str, lowest: float, highest: float, *names: str) -> None:
-    """Like :func:`at_least`, for settings between two bounds, both allowed."""
-    for name in names:
-        value = getattr(config, name)
-        if not lowest <= value <= highest:
-            raise ConfigError(
-                f"{section}.{name} must lie between {lowest} and {highest}; got {value}"
-            )
-
-
-def check_weights_name(config: Config, section: str) -> None:
-    """Refuse a setting ``weights`` that is not a valid name of weights; for ``__post_init__``.
-
-    Raises:
-        ConfigError: an invalid name; the message lists the valid ones.
-    """
-    value = getattr(config, "weights")  # noqa: B009 (not every configuration has it)
-    if WEIGHTS.fullmatch(value) is None:
-        raise ConfigError(
-            f"{section}.weights must be ema, raw, or a further average of train.ema_extra such as "
-            f"ema-share-0.1 or ema-images-500000; got {value!r}"
-        )
-
-
 def protocol(config: Config, prefix: str = "", *, everywhere: bool = False) -> dict[str, Any]:
     """Settings that can change a measured number, by dotted path.
 
@@ -404,7 +199,7 @@ def protocol(config: Config, prefix: str = "", *, everywhere: bool = False) -> d
         if isinstance(value, Config):
             settings |= protocol(value, f"{path}.", everywhere=everywhere)
         else:
-            stored = _converter().unstructure(value)
+            stored = json_converter().unstructure(value)
             stored_names, kind = field.metadata.get("written", {}), field.metadata.get("counts as")
             settings[path] = (
                 kind(stored)
@@ -419,13 +214,7 @@ def protocol(config: Config, prefix: str = "", *, everywhere: bool = False) -> d
 def _is_earlier(field: dataclasses.Field[Any], value: Any) -> bool:
     """Whether a setting has the value from before it was added."""
     before = field.metadata.get("before", dataclasses.MISSING)
-    return bool(value == (_default(field) if before is dataclasses.MISSING else before))
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    """Default of a setting; MISSING if it has none."""
-    factory = field.default_factory
-    return field.default if factory is dataclasses.MISSING else factory()
+    return bool(value == (default_of(field) if before is dataclasses.MISSING else before))
 
 
 def fingerprint(values: Config | Mapping[str, Any]) -> str:

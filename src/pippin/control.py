@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, get_type_hints
 
 LATER: dict[str, Any] = {"protocol": "where set"}
 """Metadata of a field that was added after results were kept: records contain it if it is set
-(settings know it as :data:`pippin.config.PROTOCOL_IF_CHANGED`)."""
+(settings know it as :data:`pippin.settings.marks.PROTOCOL_IF_CHANGED`)."""
 Group = Literal["high", "low"]
 """high: fields that change composition; low: fields that change detail (Berrada et al. 2024)."""
 

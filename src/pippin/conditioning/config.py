@@ -5,16 +5,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from pippin.config import (
-    PROTOCOL_IF_CHANGED,
-    Config,
-    ConfigError,
-    above,
-    at_least,
-    stored_as,
-    within,
-)
+from pippin.config import Config, ConfigError
 from pippin.control import CONTROL_FIELDS
+from pippin.settings.bounds import above, at_least, within
+from pippin.settings.marks import PROTOCOL_IF_CHANGED, stored_as
 
 Mechanism = Literal["modulation", "attention", "both"]
 """Mechanism by which a semantic output enters the network. both: a label as tokens for attention

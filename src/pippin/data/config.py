@@ -4,9 +4,11 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pippin.config import NOT_PROTOCOL, PROTOCOL_IF_CHANGED, Config, ConfigError, at_least, within
+from pippin.config import Config, ConfigError
 from pippin.control import AUGMENTATION_FIELDS, CONTROL_FIELDS, SMALLEST_SIDE, Size
 from pippin.data.views.buckets import BUCKET_STEP, bucket_sizes, check_ratios, nearest_bucket
+from pippin.settings.bounds import at_least, within
+from pippin.settings.marks import NOT_PROTOCOL, PROTOCOL_IF_CHANGED
 
 Tones = Literal["one-per-view", "base-only", "all"]
 Art = Literal["openmoji", "twemoji"]

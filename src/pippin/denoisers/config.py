@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from pippin.config import Config, ConfigError, above, at_least
+from pippin.config import Config, ConfigError
+from pippin.settings.bounds import above, at_least
 
 
 class Dimensions(NamedTuple):

@@ -4,7 +4,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pippin.config import Config, above, within
+from pippin.config import Config
+from pippin.settings.bounds import above, within
 
 ScheduleName = Literal["sd", "ldm-f4", "ddpm", "cosine", "flow"]
 PredictionType = Literal["eps", "v", "x0", "flow"]

@@ -5,15 +5,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pippin.config import (
-    NOT_PROTOCOL,
-    PROTOCOL_IF_CHANGED,
-    Config,
-    ConfigError,
-    above,
-    added_later,
-    at_least,
-)
+from pippin.config import Config, ConfigError
+from pippin.settings.bounds import above, at_least
+from pippin.settings.marks import NOT_PROTOCOL, PROTOCOL_IF_CHANGED, added_later
 
 SHIPPED_PREFIX = "pippin/"
 """Prefix of the names of shipped models and autoencoders, which are not paths."""

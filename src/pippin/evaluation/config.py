@@ -5,16 +5,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from pippin.config import (
-    NOT_PROTOCOL,
-    PROTOCOL_IF_CHANGED,
-    Config,
-    ConfigError,
-    at_least,
-    protocol_as,
-)
+from pippin.config import Config, ConfigError
 from pippin.control import CONTROL_FIELDS, PROBED_CONTROLS, SMALLEST_SIDE
 from pippin.data.config import ImagesConfig
+from pippin.settings.bounds import at_least
+from pippin.settings.marks import NOT_PROTOCOL, PROTOCOL_IF_CHANGED, protocol_as
 
 Part = Literal[
     "held-out", "quality", "drift", "alignment", "real", "untrained", "control-profile", "scene"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pippin.conditioning.config import DropConfig, TextSemantic
-from pippin.config import UNKNOWN_WEIGHTS, difference
+from pippin.config import difference
 from pippin.data.config import NoDataConfig
 from pippin.denoisers.weights.arguments import ModelSpec
 from pippin.denoisers.weights.diffusers_layers import require_supported
@@ -40,6 +40,7 @@ from pippin.recipes.recipe import (
 )
 from pippin.recipes.table import RECIPES
 from pippin.sampling.config import GuidanceConfig, SamplingConfig, SolverName
+from pippin.settings.weights import UNKNOWN_WEIGHTS
 
 DIFFUSERS = "diffusers"
 FORMATS = (DIFFUSERS, *SOURCES)

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from pippin.conditioning.config import ConditioningConfig
-from pippin.config import UNKNOWN_WEIGHTS, ConfigError
+from pippin.config import ConfigError
 from pippin.denoisers.weights.arguments import ModelSpec
 from pippin.denoisers.weights.tensor_table import shapes_of, to_source
 from pippin.diffusion.config import PredictionType, ScheduleName
@@ -40,6 +40,7 @@ from pippin.interop.wrappers import (
     averaged_sibling,
     kind_of_folder,
 )
+from pippin.settings.weights import UNKNOWN_WEIGHTS
 from pippin.system.files import make_folder, read_regular, write_json
 from pippin.system.formats import FORMATS, VERSION, FormatError, check_format, parse_json
 from pippin.system.tensors import save_tensors
@@ -216,7 +217,8 @@ def write_folder(
         folder: new or empty.
         spec: description of the model.
         state: its tensors.
-        kind: kind of the weights, see :data:`pippin.config.WEIGHTS`; written to their metadata.
+        kind: kind of the weights, written to their metadata; see
+            :data:`pippin.settings.weights.WEIGHTS`.
 
     Raises:
         ConfigError: as :func:`to_diffusers`, or a process that diffusers does not have.

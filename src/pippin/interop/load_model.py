@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pippin.config import UNKNOWN_WEIGHTS
 from pippin.denoisers.weights.arguments import ModelSpec
 from pippin.denoisers.weights.formats import Table
 from pippin.denoisers.weights.tensor_table import Entry, Shapes, from_source, shapes_of
 from pippin.model import LatentDenoiser, build_model
+from pippin.settings.weights import UNKNOWN_WEIGHTS
 from pippin.system.weight_checks import check_finite, join_names
 
 

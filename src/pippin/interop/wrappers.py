@@ -19,7 +19,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pippin.config import UNKNOWN_WEIGHTS, WEIGHTS
+from pippin.settings.weights import UNKNOWN_WEIGHTS, WEIGHTS
 
 RAW, AVERAGED = "raw", "ema"
 KIND_KEY = "pippin_weights"

@@ -32,7 +32,7 @@ from pippin.system.formats import FORMATS, VERSION, FormatError, check_format, p
 from pippin.system.tensors import load_tensors, save_tensors
 
 PARTS = ("model", "ema", "optimizer")
-"""Files of every checkpoint; :data:`pippin.config.WEIGHTS` names further averages."""
+"""Files of every checkpoint; :data:`pippin.settings.weights.WEIGHTS` names further averages."""
 RAW = "model"
 KIND = "checkpoint"
 """Key in :data:`pippin.system.formats.FORMATS`."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from pippin.config import UNKNOWN_WEIGHTS, WEIGHTS
+from pippin.settings.weights import UNKNOWN_WEIGHTS, WEIGHTS
 from pippin.system.files import TEMPORARY_SUFFIX, make_folder, read_regular, write_json
 from pippin.system.formats import CHECKSUM, check_versioned_json, parse_json, with_checksum
 from pippin.system.lines import parse_object
@@ -45,7 +45,7 @@ def describe_weights(weights: str, average: str | None, images_seen: int) -> str
     """Describe weights in a message: ``raw weights at 64 images``.
 
     Args:
-        weights: their name, see :data:`pippin.config.WEIGHTS`.
+        weights: their name, see :data:`pippin.settings.weights.WEIGHTS`.
         average: name of the average, where it is known.
         images_seen: 0 = unknown.
     """

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from pippin.conditioning.config import ConditioningConfig, TextSemantic
-from pippin.config import NOT_PROTOCOL, Config, ConfigError, above, at_least, check_weights_name
+from pippin.config import Config, ConfigError
 from pippin.control import AUGMENTATION_FIELDS, CONTROL_FIELDS, Augmentation
+from pippin.settings.bounds import above, at_least
+from pippin.settings.marks import NOT_PROTOCOL
+from pippin.settings.weights import check_weights_name
 
 SolverName = Literal["ddim", "dpm++", "heun", "euler", "ddpm"]
 SpacingName = Literal["trailing", "leading", "linspace"]

@@ -38,7 +38,7 @@ class LoadedRun:
     components: Components
     model: LatentDenoiser
     weights: str
-    """Their name, see :data:`pippin.config.WEIGHTS`, or untrained."""
+    """Their name, see :data:`pippin.settings.weights.WEIGHTS`, or untrained."""
     sha256: str | None = None
     """Their digest, see :attr:`pippin.runs.trained.Trained.sha256`; None where the model makes
     neither files nor measures."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pippin.config import Config, ConfigError, at_least
+from pippin.config import Config, ConfigError
 from pippin.plugins import WorkerModules
+from pippin.settings.bounds import at_least
 from pippin.studies.executors import Job
 from pippin.system.installation import pip_command
 from pippin.system.signals import TrainingStoppedError, signals_interrupt

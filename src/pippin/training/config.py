@@ -5,15 +5,10 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from pippin.config import (
-    NOT_PROTOCOL,
-    Config,
-    ConfigError,
-    above,
-    added_later,
-    at_least,
-    check_weights_name,
-)
+from pippin.config import Config, ConfigError
+from pippin.settings.bounds import above, at_least
+from pippin.settings.marks import NOT_PROTOCOL, added_later
+from pippin.settings.weights import check_weights_name
 
 RuleName = Literal["positions", "classes", "semantics", "control", "patches"]
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pippin.config import NOT_PROTOCOL, ConfigError, difference, fingerprint
+from pippin.config import ConfigError, difference, fingerprint
 from pippin.recipes.checks import check_recipe
 from pippin.recipes.recipe import Recipe
+from pippin.settings.marks import NOT_PROTOCOL
 from pippin.studies.execution import execute
 from pippin.studies.runner import refuse_unmeasured
 from pippin.studies.shipped.controlbench import controlbench_study

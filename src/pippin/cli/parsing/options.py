@@ -13,8 +13,9 @@ from pippin.cli.parsing.common_options import Groups, common_help
 from pippin.cli.parsing.flags import expand_flags, parse_integer
 from pippin.cli.parsing.option_table import option_table
 from pippin.cli.parsing.verb_help import HELP
-from pippin.config import MAX_SETTING, ConfigError
+from pippin.config import ConfigError
 from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, ShapesConfig
+from pippin.settings.conversion import MAX_SETTING
 from pippin.system.text import print_text
 from pippin.training.config import HalfLife, ImagesHalfLife, ShareHalfLife
 

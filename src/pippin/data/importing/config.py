@@ -3,7 +3,8 @@
 
 from dataclasses import dataclass
 
-from pippin.config import Config, ConfigError, at_least
+from pippin.config import Config, ConfigError
+from pippin.settings.bounds import at_least
 
 NONE, FOLDER = "none", "folder"
 """Special column names: import no column; use the folder inside the archive."""

@@ -4,8 +4,9 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pippin.config import ConfigError, at_least
+from pippin.config import ConfigError
 from pippin.denoisers.config import SIZES, SizeName, TransformerConfig
+from pippin.settings.bounds import at_least
 
 
 @dataclass(frozen=True, kw_only=True)

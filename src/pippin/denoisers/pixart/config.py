@@ -4,8 +4,8 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pippin.config import above
 from pippin.denoisers.config import SIZES, SizeName, TransformerConfig
+from pippin.settings.bounds import above
 
 
 @dataclass(frozen=True, kw_only=True)

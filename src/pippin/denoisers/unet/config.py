@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pippin.config import ConfigError, at_least
+from pippin.config import ConfigError
 from pippin.denoisers.config import DenoiserConfig
+from pippin.settings.bounds import at_least
 
 
 @dataclass(frozen=True, kw_only=True)

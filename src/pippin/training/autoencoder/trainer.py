@@ -20,10 +20,11 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pippin.config import legacy_defaults, protocol
+from pippin.config import protocol
 from pippin.encoders.config import AutoencoderTrainConfig
 from pippin.encoders.normalisation import to_pixels
 from pippin.rng import generator, normal
+from pippin.settings.marks import legacy_defaults
 from pippin.system.device import autocast, resolve_device
 from pippin.system.files import make_folder, remove_temporary_files
 from pippin.system.signals import StopRequest, TrainingStoppedError
