@@ -112,7 +112,7 @@ def test_the_null_caption_needs_no_images(project, monkeypatch):
     null = run.model.conditioner.text_tokens
     assert torch.equal(null.null, anew.conditioner.text_tokens.null)
     assert torch.equal(null.null_mask, anew.conditioner.text_tokens.null_mask)
-    monkeypatch.setattr("pippin.runs.components.build_source", fail)
+    monkeypatch.setattr("pippin.runs.data.run_images.build_source", fail)
     images(project / "runs/text")
 
 

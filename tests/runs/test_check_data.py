@@ -14,8 +14,8 @@ from pippin.conditioning.config import TextSemantic
 from pippin.data.config import ImagesConfig
 from pippin.data.folder.listing import InvalidSourceError
 from pippin.encoders.config import TextConfig
-from pippin.runs.check_data import check_data
 from pippin.runs.components import Components
+from pippin.runs.data.check_data import check_data
 from pippin.runs.prepare import prepare
 from pippin.training.train import train
 

@@ -20,8 +20,8 @@ from pippin.data.cache.builders import Builders
 from pippin.data.moments import MomentSource
 from pippin.distributed.world import World, distributed_world, set_device
 from pippin.recipes.recipe import Recipe
-from pippin.runs.check_data import check_data
 from pippin.runs.components import Components
+from pippin.runs.data.check_data import check_data
 from pippin.system.signals import in_main_thread, signals_interrupt
 from pippin.system.text import print_above_progress
 from pippin.system.workers.processes import run_pickled_call, worker_failure_message

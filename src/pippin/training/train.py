@@ -21,10 +21,10 @@ from pippin.model import LatentDenoiser
 from pippin.objective import Objective
 from pippin.recipes.checks import check_start
 from pippin.recipes.recipe import Recipe
-from pippin.runs.check_data import check_data
 from pippin.runs.checkpoint import load_state, newest_intact_checkpoint
 from pippin.runs.checkpoint_folders import list_aside
 from pippin.runs.components import Components
+from pippin.runs.data.check_data import check_data
 from pippin.runs.folder import Resume, RunFolder, locate, resolved_paths
 from pippin.runs.inputs import RunInputs, read_inputs, state_entry
 from pippin.runs.latents import LATENTS, check_latents, rms_note, stored_latents
