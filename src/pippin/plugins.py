@@ -17,6 +17,8 @@ from importlib.util import find_spec
 
 from pippin.config import ConfigError
 
+PACKAGE = "pippin"
+"""Name of the package: its own modules need no import by others."""
 GROUP = "pippin.plugins"
 """Group of entry points; each names a module whose import registers its classes."""
 VARIABLE = "PIPPIN_IMPORT"
@@ -35,7 +37,7 @@ class _Loading:
 
 
 _registering: dict[str, None] = {}
-"""Modules of :func:`note_registration`, in their order."""
+"""Modules of :func:`note_module`, in their order."""
 _lock = threading.RLock()
 _state = _Loading()
 
@@ -101,9 +103,13 @@ def load_plugins() -> None:
 
 def note_registration(owner: object) -> None:
     """Record the module of a registered class or function: a study's workers import it too."""
-    module = str(getattr(owner, "__module__", ""))
-    if module.partition(".")[0] not in ("", "pippin", "__main__", "__mp_main__"):
-        _registering[module] = None
+    note_module(str(getattr(owner, "__module__", "")))
+
+
+def note_module(name: str) -> None:
+    """Record a module that registers something: a study's workers import it too."""
+    if name.partition(".")[0] not in ("", PACKAGE, "__main__", "__mp_main__"):
+        _registering[name] = None
 
 
 @dataclass(frozen=True, kw_only=True)

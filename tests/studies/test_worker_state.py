@@ -27,14 +27,20 @@ declare_metric(
     )
 )
 """
+STRINGS_ONLY = """
+from pippin import MetricKind, declare_metric
+
+declare_metric(MetricKind(name="NAME", description="of NAME", better="lower"))
+"""
 
 
 @pytest.fixture
 def metric_modules(tmp_path, monkeypatch):
-    """Two modules on Python's path; each declares the metric of its name."""
+    """Two modules on Python's path; each declares the metric of its name, the second without any
+    function of its own."""
     names = ["tests_named_metric", "tests_program_metric"]
-    for name in names:
-        (tmp_path / f"{name}.py").write_text(METRIC.replace("NAME", name))
+    for name, text in zip(names, (METRIC, STRINGS_ONLY), strict=True):
+        (tmp_path / f"{name}.py").write_text(text.replace("NAME", name))
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     monkeypatch.setenv(plugins.VARIABLE, "")
     monkeypatch.setattr(plugins, "_registering", {})

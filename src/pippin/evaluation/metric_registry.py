@@ -5,6 +5,7 @@ The modules of :mod:`pippin.evaluation.metrics.declared` are imported on first u
 needs no entry in any table.
 """
 
+import sys
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
@@ -14,7 +15,7 @@ from typing import TypeVar
 from pippin.config import ConfigError
 from pippin.evaluation.metric import OTHER, Metric, MetricKind, undeclared
 from pippin.evaluation.metrics import declared as metrics
-from pippin.plugins import load_plugins, note_registration
+from pippin.plugins import load_plugins, note_module, note_registration
 
 Kind = TypeVar("Kind", bound=MetricKind)
 NEAR = 4
@@ -29,7 +30,8 @@ def declare_metric(kind: Kind) -> Kind:
     """Register a kind of metrics in this process, and return it.
 
     Reports then have its words, and studies may declare its metrics. A second declaration of the
-    same name, as in a notebook, replaces the first.
+    same name, as in a notebook, replaces the first. A study's workers import the module that calls
+    this function.
 
     Raises:
         ConfigError: a metric of another kind, or of pippin itself, has one of the names.
@@ -37,6 +39,8 @@ def declare_metric(kind: Kind) -> Kind:
     _import_shipped()
     for function in filter(callable, vars(kind).values()):
         note_registration(function)
+    # A declaration of strings alone has no function that names its module.
+    note_module(str(sys._getframe(1).f_globals.get("__name__", "")))
     return _register(kind)
 
 
