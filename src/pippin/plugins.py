@@ -112,6 +112,14 @@ def note_module(name: str) -> None:
         _registering[name] = None
 
 
+def running_module() -> str:
+    """Name of the module whose import, or whose run as a program, reached the caller."""
+    frame = sys._getframe(1)
+    while frame.f_code.co_name != "<module>" and frame.f_back is not None:
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__", ""))
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkerModules:
     """Modules that a process imports because the process that started it has."""

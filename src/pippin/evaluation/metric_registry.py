@@ -5,7 +5,6 @@ The modules of :mod:`pippin.evaluation.metrics.declared` are imported on first u
 needs no entry in any table.
 """
 
-import sys
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
@@ -14,8 +13,9 @@ from typing import TypeVar
 
 from pippin.config import ConfigError
 from pippin.evaluation.metric import OTHER, Metric, MetricKind, undeclared
+from pippin.evaluation.metric_source import functions_of, source_digest
 from pippin.evaluation.metrics import declared as metrics
-from pippin.plugins import load_plugins, note_module, note_registration
+from pippin.plugins import load_plugins, note_module, note_registration, running_module
 
 Kind = TypeVar("Kind", bound=MetricKind)
 NEAR = 4
@@ -24,24 +24,29 @@ NEAR = 4
 _DECLARED: dict[str, MetricKind] = {}
 _SHIPPED: set[str] = set()
 """Names of pippin's own kinds."""
+_SOURCES: dict[str, str] = {}
+"""Name of a kind of :func:`declare_metric` -> digest of its source."""
 
 
 def declare_metric(kind: Kind) -> Kind:
     """Register a kind of metrics in this process, and return it.
 
     Reports then have its words, and studies may declare its metrics. A second declaration of the
-    same name, as in a notebook, replaces the first. A study's workers import the module that calls
-    this function.
+    same name, as in a notebook, replaces the first. A study's workers import the module whose
+    import calls this function.
 
     Raises:
         ConfigError: a metric of another kind, or of pippin itself, has one of the names.
     """
     _import_shipped()
-    for function in filter(callable, vars(kind).values()):
+    _register(kind)
+    functions = functions_of(kind)
+    module = running_module()
+    note_module(module)  # a declaration of strings alone has no function that names it
+    for function in functions:
         note_registration(function)
-    # A declaration of strings alone has no function that names its module.
-    note_module(str(sys._getframe(1).f_globals.get("__name__", "")))
-    return _register(kind)
+    _SOURCES[kind.name] = source_digest(module, functions)
+    return kind
 
 
 def ship_metric(kind: Kind) -> Kind:
@@ -65,6 +70,12 @@ def _register(kind: Kind) -> Kind:
     _DECLARED[kind.name] = kind
     _find.cache_clear()
     return kind
+
+
+def declared_source(kind: MetricKind) -> str:
+    """Digest of the source of a declared kind, see :mod:`pippin.evaluation.metric_source`; empty
+    for pippin's own."""
+    return _SOURCES.get(kind.name, "")
 
 
 def metric_kinds() -> tuple[MetricKind, ...]:

@@ -2,16 +2,21 @@
 """Evaluating a run leaves the user's samples alone, goes on after a stop and keeps old numbers."""
 
 import errno
+import importlib
 import json
 import shutil
+import sys
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 
+from pippin import plugins
 from pippin.evaluation.measure import Measure
 from pippin.evaluation.runs import evaluate as module
 from pippin.evaluation.runs.evaluate import (
     evaluate_run,
+    real_floor,
     run_protocol,
     with_fingerprints,
     write_results,
@@ -90,6 +95,57 @@ def test_samples_of_an_earlier_protocol_make_room_for_the_evaluations_own(folder
     evaluate_run(run, folder)
     assert read_manifest(place).protocol["sampling.steps"] == 3
     assert len(list(place.glob("seed-*.png"))) == 12
+
+
+METRIC = """
+from pippin import ImageMetric, declare_metric
+
+declare_metric(
+    ImageMetric(
+        name="edited",
+        description="A number of this file.",
+        better="neither",
+        values=lambda images: images[:, 0, 0, 0].double() * 0 + NUMBER,
+    )
+)
+"""
+
+
+def test_an_edited_metric_is_measured_again_after_a_stop(folder, tmp_path, monkeypatch):
+    run = load_run(folder)
+    evaluation = replace(run.recipe.evaluation, parts=("real",))
+    run = replace(run, recipe=replace(run.recipe, evaluation=evaluation))
+    source = tmp_path / "tests_edited_metric.py"
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(plugins, "_registering", {})
+
+    def evaluated(number):
+        """Value of the metric, and whether the part was measured, of an evaluation that stops
+        before it writes results."""
+        source.write_text(METRIC.replace("NUMBER", str(number)))
+        monkeypatch.delitem(sys.modules, source.stem, raising=False)
+        importlib.invalidate_caches()
+        import_module(source.stem)
+        parts, lines = [], []
+
+        def measured(*args):
+            parts.append("real")
+            return real_floor(*args)
+
+        def stop(found, path):
+            lines.extend(found)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(module, "real_floor", measured)
+        monkeypatch.setattr(module, "write_results", stop)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_run(run, folder)
+        (value,) = (line["value"] for line in lines if line["name"] == "edited")
+        return value, parts == ["real"]
+
+    assert evaluated(10) == (10, True)
+    assert evaluated(10) == (10, False)
+    assert evaluated(11) == (11, True)
 
 
 def test_two_evaluations_of_one_run_are_refused(folder):

@@ -29,6 +29,7 @@ from pippin.evaluation.image_meter import ImageMeter
 from pippin.evaluation.image_metric import ImageMetric, image_metrics
 from pippin.evaluation.images import warn_size_mismatch
 from pippin.evaluation.measure import Measure, Subject
+from pippin.evaluation.metric_registry import declared_source
 from pippin.evaluation.metrics.cost import cost_measures
 from pippin.evaluation.metrics.declared.sharpness import SHARPNESS
 from pippin.evaluation.metrics.memorisation import memorisation_measures
@@ -138,12 +139,14 @@ class _Evaluation:
     def _parts(self) -> dict[str, tuple[bool, Callable[[], list[Measure]]]]:
         """Name of each part in ``stages.jsonl``, whether it is enabled, and its function.
 
-        The name depends on the CLIP, the LPIPS network and the declared metrics of images.
+        The name depends on the CLIP, the LPIPS network, and the declared metrics of images with
+        their source.
         """
         config, parts = self.config, self.config.parts
         clip = self.clip.fingerprint if self.clip else ""
         captioned = self.run.components.text_rule is not None
-        own = "".join(f" {kind.name}" for kind in image_metrics() if kind is not SHARPNESS)
+        custom = (kind for kind in image_metrics() if kind is not SHARPNESS)
+        own = "".join(f" {kind.name} {declared_source(kind)}" for kind in custom)
         drift = "drift" if self.lpips is None else f"drift {self.lpips.fingerprint}"
         return {
             "held-out": ("held-out" in parts, lambda: self.held_out.losses(self.run.model)),
@@ -318,12 +321,12 @@ def clean_features(
 @lru_cache(maxsize=2)
 def clean_image_measures(
     data: DataConfig, config: EvaluationConfig, kinds: tuple[ImageMetric, ...], content: str = ""
-) -> list[Measure]:
+) -> tuple[Measure, ...]:
     """Metrics of the clean view of every held-out image; ``content`` as above."""
     meter = ImageMeter(kinds)
     for _ in meter.watch(clean_images(build_source(data, "held-out"), config.batch_size)):
         pass
-    return meter.measures(seed=config.seed, subject="real")
+    return tuple(meter.measures(seed=config.seed, subject="real"))
 
 
 def evaluation_prompts(run: LoadedRun, count: int) -> list[Prompt]:
