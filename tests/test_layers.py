@@ -103,10 +103,53 @@ def layer(path):
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
-def layers_imported(path):
-    """The entries of the list that a file imports from, configurations apart."""
-    names = [name.split(".") for name in imports(path) if name.startswith("pippin.")]
-    return {parts[1] for parts in names if parts[1] in RANK and "config" not in parts[2:]}
+def own_module(name):
+    """File of pippin's module that an imported name is, or is in; None for other packages."""
+    first, *rest = name.split(".")
+    if first != "pippin":
+        return None
+    for depth in range(len(rest), 0, -1):
+        base = PACKAGE.joinpath(*rest[:depth])
+        found = [f for f in (base.with_suffix(".py"), base / "__init__.py") if f.is_file()]
+        if found:
+            return found[0].relative_to(PACKAGE)
+    return Path("__init__.py")
+
+
+def layers_imported(names):
+    """The entries of the list that imported names are in; a folder's ``config.py`` is exempt."""
+    files = {own_module(name) for name in names} - {None, Path("__init__.py")}
+    exempt = set(CONFIGURATIONS) - {Path("config.py")}
+    # ``from a import b`` gives a and a.b: a package alone has no content.
+    return {file.parts[0].removesuffix(".py") for file in files - exempt if not is_package(file)}
+
+
+def is_package(file):
+    return file.name == "__init__.py"
+
+
+def test_only_a_configuration_is_exempt_from_the_order():
+    assert (
+        layers_imported(["pippin.training.config", "pippin.training.config.TrainConfig"]) == set()
+    )
+    assert layers_imported(["pippin.training.loop.config", "pippin.config"]) == {
+        "training",
+        "config",
+    }
+    assert layers_imported(["torch", "pippin.training", "pippin.rng.normal"]) == {"rng"}
+    assert layers_imported(["pippin.cli.parsing.options.config"]) == {"cli"}
+
+
+def names_of_the_package(path):
+    """Names that a file imports from ``pippin`` itself, whose modules no layer shows."""
+    from_package = [name for name in imports(path) if own_module(name) == Path("__init__.py")]
+    return set(from_package) - {"pippin", "pippin.__version__"}
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_no_module_imports_by_way_of_the_package(path):
+    """``from pippin import train`` imports, on first use, from a layer that the order forbids."""
+    assert not names_of_the_package(path)
 
 
 def test_every_module_belongs_to_a_layer():
@@ -120,7 +163,7 @@ def test_imports_point_up_the_list_only(path):
     own = layer(path)
     if path.name == "__init__.py":
         return
-    imported = layers_imported(path)
+    imported = layers_imported(imports(path))
     below = {name for name in imported if RANK[name] > RANK[own]}
     beside = {n for n in imported if RANK[n] == RANK[own] and n != own}
     if own in LAYERS[RANK["config"]]:
@@ -142,9 +185,11 @@ def test_configuration_imports_configurations_only_and_no_torch(path):
     for name in imports(PACKAGE / path):
         first, *rest = name.split(".")
         assert first not in ("torch", "jaxtyping")
-        if first == "pippin" and rest and path != Path("config.py"):
-            known = rest[0] in {"config", "settings", "control"} or "config" in rest
-            assert known or rest[:1] == own[:1], f"{path} imports {name}"
+        file = own_module(name)
+        if file is None or is_package(file) or path == Path("config.py"):
+            continue
+        known = file in CONFIGURATIONS or layer(PACKAGE / file) in {"settings", "control"}
+        assert known or rest[:1] == own[:1], f"{path} imports {name}"
 
 
 def test_metrics_know_no_run():
