@@ -227,6 +227,8 @@ def test_a_dial_needs_a_control_that_varies():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_configurations_that_are_keys_of_caches_have_a_hash(name):
+def test_recipes_have_a_hash(name):
     recipe = get_recipe(name)
-    assert {recipe.data: 1, recipe.evaluation: 2}[recipe.data] == 1
+    again = Recipe.from_dict(recipe.to_dict())
+    assert {recipe: 1, replace(recipe, seed=recipe.seed + 1): 2}[again] == 1
+    assert hash(recipe.data) == hash(again.data) and hash(again) == hash(recipe)

@@ -249,7 +249,9 @@ class ConditioningConfig(Config):
     conditioner: str = "pippin"
     """Name of the class that embeds conditions: pippin, or a class that the program registered."""
     semantic: NoSemantic | LabelSemantic | TextSemantic = field(default_factory=LabelSemantic)
-    rules: dict[str, Mechanism] = field(default_factory=lambda: {"label": "attention"})
+    rules: dict[str, Mechanism] = field(
+        default_factory=lambda: {"label": "attention"}, hash=False
+    )  # a dict has no hash
     """Semantic output -> mechanism; exactly the outputs that `semantic` has."""
     control: ControlConfig = field(default_factory=ControlConfig)
     image_shape: bool = False

@@ -52,7 +52,9 @@ class TextConfig(Config):
     """Combination of several encoders. features: concatenate the features of each token. sd3, with
     two CLIPs and a T5 as source: concatenate the CLIPs' features, pad them with zeros to T5's
     width, and append T5's tokens; the pooled vector concatenates both CLIPs'."""
-    captions: dict[str, float] = field(default_factory=lambda: {"name": 1.0})
+    captions: dict[str, float] = field(
+        default_factory=lambda: {"name": 1.0}, hash=False
+    )  # a dict has no hash
     """Kind of caption -> relative frequency in training; evaluation uses the first kind. class is
     the name of the image's class."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float16"

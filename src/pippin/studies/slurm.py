@@ -27,7 +27,7 @@ class SlurmConfig(Config):
     """Quality of service; None = the cluster's default."""
     constraint: str | None = None
     """Required features of the node, such as a100; None = any node."""
-    extra: dict[str, str] = field(default_factory=dict)
+    extra: dict[str, str] = field(default_factory=dict, hash=False)  # a dict has no hash
     """Further options of sbatch by their long names, as NAME=VALUE: reservation=course
     mail-type=END."""
     minutes: int = 24 * 60
