@@ -14,6 +14,7 @@ images can vary, and colour jitter, an early one. The mechanism predicts that th
 the effect of grain and suppresses that of colour jitter.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from pippin.conditioning.config import ConstantGate, Gate, PowerCosineGate
@@ -63,15 +64,6 @@ def gate_quality_study(scale: ScaleName) -> Study:
             description="whether the original size is read at all",
         )
     }
-    effects = {
-        axis: main_effect(
-            arms, axis, low, high, "FD-efflite0 at best request", name=axis, claim=""
-        )
-        for axis, low, high in (
-            ("gate", "constant", "scheduled"),
-            ("path", "modulation", "attention"),
-        )
-    }
     no_size = {"no-size": {"path": "attention", "gate": "constant", "size": "not-read"}}
     return Study(
         name=f"gate-quality-{scale}",
@@ -84,21 +76,31 @@ def gate_quality_study(scale: ScaleName) -> Study:
         primary="FD-efflite0 at best request",
         companions=("KID-efflite0 at best request", "sharpness at best request", "held-out loss"),
         smallest_effect=SMALLEST_FD,
-        contrasts=(
-            replace(
-                effects["gate"],
-                claim="The gate improves quality.",
-                smallest_effect=SMALLEST_FD,
-                predicted="negative",
-            ),
-            replace(
-                effects["path"],
-                claim="Semantics by attention improve quality.",
-                smallest_effect=SMALLEST_FD,
-                predicted="negative",
-            ),
-        ),
+        contrasts=_quality_contrasts(arms),
         prediction="No difference that matters: what the gate seemed to gain was blur.",
+    )
+
+
+def _quality_contrasts(arms: Mapping[str, Mapping[str, str]]) -> tuple[Contrast, ...]:
+    """Main effects of gate and path on the Frechet distance at each arm's best request."""
+    effects = (
+        ("gate", "constant", "scheduled", "The gate improves quality."),
+        ("path", "modulation", "attention", "Semantics by attention improve quality."),
+    )
+    metric = "FD-efflite0 at best request"
+    return tuple(
+        main_effect(
+            arms,
+            axis,
+            low,
+            high,
+            metric,
+            name=axis,
+            claim=claim,
+            smallest_effect=SMALLEST_FD,
+            predicted="negative",
+        )
+        for axis, low, high, claim in effects
     )
 
 
