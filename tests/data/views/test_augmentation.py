@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 import torch
+from torch.nn.functional import interpolate
+from torchvision.transforms.v2 import functional
 
 from pippin.config import ConfigError
 from pippin.control import AUGMENTATION_FIELDS, CONTROL_FIELDS, Augmentation, ColourJitter
 from pippin.data.config import AugmentationConfig, CorrelationConfig, OpenMojiConfig
 from pippin.data.moments import EncodedViews
 from pippin.data.views.augmentation import CLEAN, apply_augmentation, draw_augmentation
-from pippin.data.views.pixel_changes import PIXEL_CHANGES, add_grain, grain_level
+from pippin.data.views.pixel_changes import PIXEL_CHANGES, add_grain, compress, grain_level
 from pippin.data.views.size import ClassCopula, class_scores
 from pippin.data.views.views import make_view, view_control
 
@@ -82,6 +84,22 @@ def test_looks_are_applied_in_their_documented_order():
     )
     jittered = apply_augmentation(NOISE, augmentation)
     assert torch.equal(after, apply_augmentation(jittered, Augmentation(jpeg_quality=30)))
+
+
+@pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")
+@pytest.mark.parametrize("quality", [1, 30, 75, 95, 100])
+def test_compression_has_the_bits_of_torchvisions_codec(quality):
+    """Which kept results were measured with, and which will be removed."""
+    if not hasattr(functional, "jpeg"):
+        pytest.skip("this torchvision has no JPEG codec")
+    draws = torch.Generator().manual_seed(quality)
+    for side in (1, 37, 64):
+        noise = torch.randint(0, 256, (2, 3, side, side + 3), generator=draws, dtype=torch.uint8)
+        smooth = interpolate(noise[..., ::8, ::8].float(), (side, side + 3), mode="bilinear")
+        for images in (noise, smooth.to(torch.uint8)):
+            expected = torch.stack([functional.jpeg(image, quality) for image in images])
+            assert torch.equal(compress(images, quality), expected)
+            assert torch.equal(compress(images[1], quality), expected[1])
 
 
 def test_lower_quality_is_farther_from_the_image():

@@ -6,10 +6,13 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d
 from torchvision.transforms.v2 import functional
@@ -99,8 +102,17 @@ def grain_level(images: Images, cell: int = GRAIN_CELL) -> Float[Tensor, " batch
 
 
 def compress(image: Pixels, quality: int) -> Pixels:
-    """Compress as JPEG and decode again."""
-    return functional.jpeg(image.cpu(), quality).to(image.device)
+    """Compress as JPEG and decode again, by Pillow: the codec of torchvision is deprecated."""
+    images = image.cpu().reshape(-1, *image.shape[-3:])
+    changed = torch.stack([_compressed(one, quality) for one in images])
+    return changed.view_as(image).to(image.device)
+
+
+def _compressed(image: UInt8[Tensor, "3 height width"], quality: int) -> Tensor:
+    content = BytesIO()
+    rows = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+    Image.fromarray(rows).save(content, "JPEG", quality=quality)
+    return torch.from_numpy(np.array(Image.open(content))).permute(2, 0, 1)
 
 
 def compression_level(images: Images, quality: int) -> Float[Tensor, " batch"]:
