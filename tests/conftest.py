@@ -8,6 +8,7 @@ _hook = install_import_hook("pippin", "shape_checks.check")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from preloaded_python import PreloadedPython  # noqa: E402
 from random_inception import write_inception  # noqa: E402
 
 from pippin.evaluation import metric_registry  # noqa: E402
@@ -23,6 +24,14 @@ def _own_metrics_end_with_their_test():
     for name in set(metric_registry._DECLARED) - before - metric_registry._SHIPPED:
         del metric_registry._DECLARED[name]
     metric_registry._find.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def preloaded_python():
+    """Python whose programs need not import torch and the other libraries again."""
+    python = PreloadedPython()
+    yield python
+    python.close()
 
 
 @pytest.fixture(scope="session")

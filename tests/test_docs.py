@@ -3,8 +3,6 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from pippin.reports.report_data import open_source
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
+EXAMPLES = [page for page in PAGES if BLOCK.search(page.read_text(encoding="utf-8"))]
 
 
 def name_of(page):
@@ -27,16 +26,23 @@ def name_of(page):
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_python_examples_run(page, tmp_path):
-    blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
-    if not blocks:
-        return
-    code = "import torch; torch.set_num_threads(1)\n" + "\n".join(blocks)
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize("page", EXAMPLES, ids=name_of)
+def test_python_examples_run(page, tmp_path, preloaded_python):
+    done = preloaded_python.run("\n".join(BLOCK.findall(page.read_text("utf-8"))), tmp_path)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_failing_example_is_noticed(tmp_path, preloaded_python):
+    """A program starts without modules of the package and without names of an earlier program."""
+    for program, code, said in [
+        ("kept = 1; import sys, pippin.rng; sys.exit(3)", 3, ""),
+        ("import sys; assert not [name for name in sys.modules if 'pippin' in name]", 0, ""),
+        ("kept", 1, "NameError: name 'kept' is not defined"),
+        ("import pippin.absent", 1, "ModuleNotFoundError"),
+        ("import os; print(os.getcwd(), flush=True); os.abort()", -6, str(tmp_path)),
+    ]:
+        done = preloaded_python.run(program, tmp_path)
+        assert done.returncode == code and said in done.stdout, program
 
 
 def test_chains_of_training_name_recipes_runs_and_rules_that_exist():
@@ -85,10 +91,11 @@ def test_tables_of_results_are_those_of_their_files(folder):
         assert file.stat().st_size < 5_000_000, file
 
 
-def test_the_table_of_claims_is_that_of_the_kept_results():
+def test_the_table_of_claims_is_that_of_the_kept_results(tmp_path, preloaded_python):
     script = ROOT / "scripts" / "claims_table.py"
-    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
-    assert done.returncode == 0, f"python scripts/claims_table.py renews it\n{done.stderr}"
+    program = f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')"
+    done = preloaded_python.run(program, tmp_path, "--check")
+    assert done.returncode == 0, f"python scripts/claims_table.py renews it\n{done.stdout}"
 
 
 def test_requirements_name_tests_that_exist():
