@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run-time checks of shapes in signatures, one thread, and shared fixtures."""
 
-from jaxtyping import install_import_hook
+from shape_checks import check_signatures
 
 pytest_plugins = ["trained_run", "kept_study", "small_autoencoder"]
-_hook = install_import_hook("pippin", "shape_checks.check")
+check_signatures("pippin")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
