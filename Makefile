@@ -8,7 +8,12 @@ TORCH_INDEX ?=
 # Budget of the demo: quick or full.
 BUDGET ?= quick
 
-.PHONY: demo test docs lint clean
+# Each worker begins with half of the tests in order, so that few fixtures are built twice.
+WORKERS := -n 2 --dist worksteal
+# Files or folders whose tests `make coverage` runs.
+TESTS ?= tests
+
+.PHONY: demo test coverage docs lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/pippin demo --budget $(BUDGET)
@@ -18,7 +23,11 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python scripts/largest.py
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest $(WORKERS)
+
+# Lines and branches that no test runs; coverage/index.html shows them in the sources.
+coverage: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term --cov-report=html:coverage $(TESTS)
 
 # The site goes into site/, which git ignores; open site/index.html.
 docs: $(VENV)/.installed-dev
@@ -46,4 +55,4 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache site
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache site coverage .coverage*

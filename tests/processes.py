@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several ranks in one test: forked processes, so that torch is imported once."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ def run_ranks(size: int, work: Callable[[World, Path], Any], folder: Path) -> li
 
 
 def _enter(rank: int, size: int, work: Callable[[World, Path], Any], folder: Path) -> None:
+    warnings.simplefilter("default")  # printed as in a program; pytest makes errors of them
     torch.set_num_threads(1)
     place = f"file://{folder.resolve()}/meeting"
     dist.init_process_group("gloo", init_method=place, rank=rank, world_size=size)

@@ -14,6 +14,8 @@ from PIL import Image, ImageCms, PngImagePlugin
 from pippin.images.files import UnreadableImageError, inspect_image, read_image
 from pippin.images.metadata import exif_orientation, without_metadata
 
+# Pillow warns of what is damaged here on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 NOISE = np.random.default_rng(0).integers(0, 256, (24, 20, 3), dtype=np.uint8)
 XMP = b'<x:xmpmeta tiff:Orientation="6"/>'
 LARGE = zlib.compress(b"a" * 2**21)
