@@ -7,6 +7,9 @@ import socket
 import time
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -28,6 +31,20 @@ from pippin.training.config import ShareHalfLife
 from pippin.types import TextFeatures
 
 
+@cache
+def gradients_alone(kind, **settings):
+    """First gradients in one process, for all tests."""
+    with TemporaryDirectory() as folder:
+        return first_gradients(World(), Path(folder), SMALL[kind], **settings)
+
+
+@cache
+def trace_alone(muon_learning_rate):
+    """Six steps in one process, in float64."""
+    with TemporaryDirectory() as folder:
+        return trace(World(), Path(folder), 6, muon_learning_rate=muon_learning_rate)
+
+
 @pytest.mark.parametrize("kind", SMALL)
 @pytest.mark.parametrize(
     ("size", "micro", "parallel"),
@@ -35,7 +52,7 @@ from pippin.types import TextFeatures
 )
 def test_first_gradients_are_those_of_one_process(kind, size, micro, parallel, tmp_path):
     """1e-6 of the largest gradient, in fp32."""
-    alone = first_gradients(World(), tmp_path, SMALL[kind])
+    alone = gradients_alone(kind)
     settings = {"micro_batch_size": micro, "parallel": parallel}
     found = run_ranks(
         size, lambda world, at: first_gradients(world, at, SMALL[kind], **settings), tmp_path / "n"
@@ -53,7 +70,7 @@ def test_under_bf16_the_gradients_are_those_of_one_process(kind, parallel, tmp_p
     """In two micro-batches, to 1e-6 of each tensor's norm or of the average norm: FSDP2 gathers in
     fp32, for gains of norms and MDTv2's tables must not be rounded. A UNet's stream is in bf16,
     and FSDP2's hooks add its gradients up in another order: 1 %."""
-    alone = first_gradients(World(), tmp_path, SMALL[kind], precision="bf16", micro_batch_size=4)
+    alone = gradients_alone(kind, precision="bf16", micro_batch_size=4)
     settings = {"precision": "bf16", "parallel": parallel}
     shared = run_ranks(
         2, lambda world, at: first_gradients(world, at, SMALL[kind], **settings), tmp_path / "n"
@@ -98,39 +115,44 @@ def test_a_null_caption_that_only_one_process_needs_is_trained_by_all(tmp_path):
 def test_in_float64_the_loss_trace_is_that_of_one_process(
     size, micro, parallel, optimizer, tmp_path
 ):
-    muon = {"muon_learning_rate": 1e-2 if optimizer == "muon" else None}
-    settings = {"micro_batch_size": micro, "parallel": parallel} | muon
-    alone = trace(World(), tmp_path / "one", **muon)
-    for rank in run_ranks(size, lambda w, at: trace(w, at, **settings), tmp_path / "many"):
+    rate = 1e-2 if optimizer == "muon" else None
+    settings = {"micro_batch_size": micro, "parallel": parallel, "muon_learning_rate": rate}
+    alone = trace_alone(rate)
+    for rank in run_ranks(size, lambda w, at: trace(w, at, 6, **settings), tmp_path):
         torch.testing.assert_close(rank["losses"], alone["losses"], rtol=1e-10, atol=0)
         torch.testing.assert_close(rank["weight"], alone["weight"], rtol=1e-8, atol=1e-10)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """End of the run of one process."""
+    return run_to_the_end(World(), tmp_path_factory.mktemp("whole"))
+
+
 @pytest.mark.parametrize(("saved", "resumed"), [("ddp", "ddp"), ("fsdp", "ddp"), ("ddp", "fsdp")])
-def test_one_process_writes_and_another_number_goes_on(saved, resumed, tmp_path):
+def test_one_process_writes_and_another_number_goes_on(saved, resumed, undisturbed, tmp_path):
     """Saved by two ranks, resumed by one and by four: the same run within rounding."""
-    alone = run_to_the_end(World(), tmp_path / "whole")
     first = tmp_path / "first"
 
     def halfway(world, at):
-        trainer = make_trainer(first, world, images=80, parallel=saved)
+        trainer = make_trainer(first, world, images=48, checkpoint_every=24, parallel=saved)
         trainer.train(rank_batches(batches(), world), ())
         return {"images": trainer.images_seen}
 
-    assert run_ranks(2, halfway, tmp_path / "two") == [{"images": 80}] * 2
-    assert sorted(path.name for path in (first / "checkpoints").iterdir()) == ["40", "80"]
+    assert run_ranks(2, halfway, tmp_path / "two") == [{"images": 48}] * 2
+    assert sorted(path.name for path in (first / "checkpoints").iterdir()) == ["24", "48"]
     for size in (1, 4):
 
         def go_on(world, at):
-            return run_to_the_end(world, at / "run", first / "checkpoints/80", resumed)
+            return run_to_the_end(world, at / "run", first / "checkpoints/48", resumed)
 
         for rank in run_ranks(size, go_on, tmp_path / f"go-on-{size}"):
-            torch.testing.assert_close(rank["weight"], alone["weight"], rtol=1e-3, atol=1e-4)
-            assert rank["images"] == alone["images"]
+            torch.testing.assert_close(rank["weight"], undisturbed["weight"], rtol=1e-3, atol=1e-4)
+            assert rank["images"] == undisturbed["images"] == 96
 
 
 def run_to_the_end(world, folder, start=None, parallel="ddp"):
-    trainer = make_trainer(folder, world, parallel=parallel)
+    trainer = make_trainer(folder, world, images=96, parallel=parallel)
     if start is not None:
         trainer.restore(start)
     trainer.train(rank_batches(batches(trainer.step_count), world), ())

@@ -88,11 +88,15 @@ def test_published_counts(denoiser, conditioning, shape, parameters, giga):
     assert denoiser_flops(model, shape) / 2e9 == pytest.approx(giga, rel=0.005)
 
 
-def cost(denoiser, conditioning):
-    """Parameters of the denoiser, and MACs."""
+def parameters_of(denoiser, conditioning):
+    """Parameters of the denoiser."""
     model = meta_model(conditioning, denoiser, 10, 4)
-    parameters = sum(p.numel() for p in model.denoiser.parameters())
-    return parameters, denoiser_flops(model, (4, 32, 32)) // 2
+    return sum(p.numel() for p in model.denoiser.parameters())
+
+
+def macs_of(denoiser, conditioning):
+    """MACs of the denoiser."""
+    return denoiser_flops(meta_model(conditioning, denoiser, 10, 4), (4, 32, 32)) // 2
 
 
 @pytest.mark.parametrize("size", ["S", "B", "L", "XL"])
@@ -100,29 +104,32 @@ def test_matched_sizes_are_as_near_as_whole_blocks_come(size):
     by_class = replace(CONDITIONING, rules={"label": "attention"})
     tokens = TextSemantic(token_features=64, num_tokens=154)
     by_text = replace(CONDITIONING, semantic=tokens, rules={"text": "attention"})
-    for match, conditioning, which in (("parameters", by_class, 0), ("flops", by_text, 1)):
-        wanted = along_depth(dit(size), CONDITIONING, which)(dit(size).depth)
-        of_depth = along_depth(mmdit(size), conditioning, which)
+    macs = along_depth(dit(size), CONDITIONING, macs_of)(dit(size).depth)
+    parameters = along_depth(dit(size), CONDITIONING, parameters_of)(dit(size).depth)
+    for match, conditioning, cost, wanted in (
+        ("parameters", by_class, parameters_of, parameters),
+        ("flops", by_text, macs_of, macs),
+    ):
+        of_depth = along_depth(mmdit(size), conditioning, cost)
         depth = mmdit(size, match).depth
         assert of_depth(depth) == pytest.approx(wanted, rel=0.07)
         nearest = min(range(1, 30), key=lambda blocks: abs(of_depth(blocks) - wanted))
         assert depth == nearest
-    macs = along_depth(dit(size), CONDITIONING, 1)(dit(size).depth)
-    of_depth = along_depth(mmdit(size), by_class, 1)
+    of_depth = along_depth(mmdit(size), by_class, macs_of)
     assert of_depth(mmdit(size).depth) == pytest.approx(macs, rel=0.02)  # few tokens cost little
 
 
-def along_depth(config, conditioning, which):
+def along_depth(config, conditioning, cost):
     """Costs as a function of depth, which is linear; from two shallow models."""
-    two, three = (cost(replace(config, depth=d), conditioning)[which] for d in (2, 3))
+    two, three = (cost(replace(config, depth=d), conditioning) for d in (2, 3))
     return lambda depth: two + (depth - 2) * (three - two)
 
 
 @pytest.mark.parametrize("size", ["S", "B", "L", "XL"])
 def test_unet_sizes_are_as_near_to_dit_as_groups_of_channels_come(size):
-    config, wanted = unet(size), cost(dit(size), CONDITIONING)[0]
-    found = cost(config, CLIP)[0]
+    config, wanted = unet(size), parameters_of(dit(size), CONDITIONING)
+    found = parameters_of(config, CLIP)
     assert found == pytest.approx(wanted, rel=0.17)
     for channels in (config.channels - 32, config.channels + 32):
-        distance = abs(cost(replace(config, channels=channels), CLIP)[0] - wanted)
+        distance = abs(parameters_of(replace(config, channels=channels), CLIP) - wanted)
         assert distance > abs(found - wanted), channels

@@ -36,6 +36,12 @@ def place(tmp_path_factory):
     return place
 
 
+@pytest.fixture
+def no_distances(monkeypatch):
+    """Frechet distances of 2048 numbers take seconds; test_inception.py has their values."""
+    monkeypatch.setattr("pippin.evaluation.distances.frechet_distance", lambda *sides: 0.0)
+
+
 def values(measures):
     return {one.name: one.value for one in measures}
 
@@ -66,7 +72,9 @@ def test_statistics_allow_frechet_distances_only_and_that_is_said(place, capsys)
     )
 
 
-def test_a_file_of_images_and_statistics_gives_each_what_it_can(place, tmp_path, inception_file):
+def test_a_file_of_images_and_statistics_gives_each_what_it_can(
+    place, tmp_path, inception_file, no_distances
+):
     """As ADM's reference batches: statistics of a whole data set, images of a part of it."""
     config = replace(CONFIG, features="inception", inception=str(inception_file))
     kept = tmp_path / "kept.npz"
@@ -123,7 +131,7 @@ def test_statistics_are_written_to_a_new_npz_of_two_images_or_more(place, tmp_pa
     assert not list(tmp_path.glob("*.npz"))
 
 
-def test_a_run_is_measured_with_inception(finished_run, inception_file, tmp_path):
+def test_a_run_is_measured_with_inception(finished_run, inception_file, no_distances, tmp_path):
     """Quality in its features, drift in our own distance."""
     folder = shutil.copytree(finished_run, tmp_path / "run")
     recipe = load_run(folder).recipe
