@@ -4,10 +4,10 @@
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
+from waiting import wait_for
 
 from pippin.cli.main import main
 from pippin.distributed.world import refuse_unconnected_tasks
@@ -42,16 +42,21 @@ def start(tmp_path):
     return started
 
 
+def handles_sigterm(pid):
+    """Whether the script has set its traps; the one of SIGTERM is the last."""
+    command = ["ps", "-o", "caught=", "-p", str(pid)]
+    caught = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return int(caught, 16) >> (signal.SIGTERM - 1) & 1
+
+
 @pytest.mark.parametrize(("number", "requeued"), [(signal.SIGUSR2, True), (signal.SIGTERM, False)])
 def test_a_signal_saves_and_the_one_of_the_limit_asks_for_another_job(
     start, tmp_path, number, requeued
 ):
     job = start()
-    while not (tmp_path / "training").exists():
-        time.sleep(0.02)
-    time.sleep(0.1)  # the script has begun to wait
+    wait_for(lambda: (tmp_path / "training").exists() and handles_sigterm(job.pid))
     job.send_signal(number)
-    assert job.wait(30) == 1
+    assert job.wait() == 1
     assert (tmp_path / "saved").exists()  # it waited for the checkpoint
     assert (tmp_path / "requeued").exists() == requeued
     if requeued:
@@ -63,7 +68,7 @@ def test_a_signal_saves_and_the_one_of_the_limit_asks_for_another_job(
 
 @pytest.mark.parametrize("code", [0, 1])
 def test_a_run_that_ends_by_itself_does_not_come_again(start, tmp_path, code):
-    assert start(SHORT=str(code)).wait(30) == code
+    assert start(SHORT=str(code)).wait() == code
     assert not (tmp_path / "requeued").exists()
 
 

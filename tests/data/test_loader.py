@@ -239,22 +239,25 @@ def test_a_signal_to_all_processes_does_not_end_the_loaders_before_the_training(
     assert all(map(same, result, alone))
     loader.close()
     for worker in workers:
-        worker.join(4)
+        worker.join()
         assert worker.exitcode == 0
 
 
 def test_the_parent_ends_a_loader() -> None:
-    child = multiprocessing.get_context("fork").Process(target=wait_as_a_loader)
+    own, other = multiprocessing.Pipe()
+    child = multiprocessing.get_context("fork").Process(target=answer_as_a_loader, args=(other,))
     child.start()
-    time.sleep(0.3)
+    assert own.recv() == "begun"
     subprocess.run(["kill", "-TERM", str(child.pid)], check=True)
-    child.join(0.5)
-    assert child.is_alive()
+    own.send("still there?")
+    assert own.recv() == "still there?"
     child.terminate()
-    child.join(5)
+    child.join()
     assert child.exitcode == 0
 
 
-def wait_as_a_loader() -> None:
+def answer_as_a_loader(pipe) -> None:
     ignore_signals_in_worker()
-    time.sleep(60)
+    pipe.send("begun")
+    pipe.send(pipe.recv())
+    time.sleep(3600)

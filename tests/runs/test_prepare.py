@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -13,6 +12,7 @@ import pytest
 import torch
 from processes import run_ranks
 from rich.console import Console
+from waiting import wait_for
 
 from pippin.config import ConfigError
 from pippin.data.cache import build, manifest
@@ -28,14 +28,6 @@ def in_folder(recipe, folder):
 
 def files(cache_folder):
     return {p.name: p.read_bytes() for p in cache_folder.iterdir() if p.name != "lock"}
-
-
-def wait_for(there):
-    for _ in range(1200):
-        if there():
-            return
-        time.sleep(0.05)
-    raise AssertionError("nothing came within a minute")
 
 
 def lives(group):
@@ -91,7 +83,7 @@ def test_ctrl_c_ends_all_with_one_message_and_the_command_goes_on(recipe, alone,
     try:
         wait_for(lambda: list(tmp_path.glob("caches/*/shard-*.safetensors")))
         os.killpg(running.pid, signal.SIGINT)
-        said = running.communicate(timeout=60)
+        said = running.communicate()
         assert running.returncode == 75, said
         assert said[1].count("stopped; resume with: pippin data prepare ") == 1
         assert "Traceback" not in said[1]

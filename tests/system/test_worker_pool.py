@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from waiting import wait_for
 
 from pippin.config import ConfigError
 from pippin.system.workers.pool import worker_pool
@@ -22,12 +23,14 @@ def gone(pid):
     return False
 
 
-def test_calls_are_shared_and_their_errors_are_the_callers():
+def test_calls_are_shared_and_their_errors_are_the_callers(tmp_path):
+    os.mkfifo(tmp_path / "end")
     with worker_pool(2, "advice") as submit:
-        slow = submit(time.sleep, 0.5)
+        slow = submit(os.open, tmp_path / "end", os.O_RDONLY)  # until it is opened for writing
         pids = {submit(os.getpid).result() for _ in range(3)}
         bad, worse = submit(int, "x"), submit(os.rmdir, "/nowhere")
         assert submit(divmod, 7, 2).result() == (3, 1)
+        os.close(os.open(tmp_path / "end", os.O_WRONLY))
         slow.result()
         with pytest.raises(ValueError, match="invalid literal") as raised:
             bad.result()
@@ -50,11 +53,10 @@ def test_a_signal_ends_workers_whatever_they_wait_for():
     """Pending calls end too; the exception stands for Ctrl-C, or SIGTERM in the main thread."""
     with pytest.raises(KeyboardInterrupt), worker_pool(2, "advice") as submit:
         pids = {submit(os.getpid).result()}
-        calls = [submit(time.sleep, 60) for _ in range(4)]
-        began = time.monotonic()
+        calls = [submit(time.sleep, 3600) for _ in range(4)]
         raise KeyboardInterrupt
-    assert time.monotonic() - began < 5
-    assert all(map(gone, pids)) and all(call.done() for call in calls)
+    assert all(map(gone, pids))
+    assert all(call.cancelled() or call.exception() is not None for call in calls)
 
 
 def test_a_worker_that_is_killed_is_one_error_with_the_advice():
@@ -73,7 +75,7 @@ def test_workers_end_with_a_parent_that_is_killed():
     code = (
         "import os, time; from pippin.system.workers.pool import worker_pool\n"
         "with worker_pool(1, '') as submit:\n"
-        "    print(submit(os.getpid).result(), flush=True); submit(time.sleep, 60).result()"
+        "    print(submit(os.getpid).result(), flush=True); submit(time.sleep, 3600).result()"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     worker = int(parent.stdout.readline())
@@ -82,9 +84,6 @@ def test_workers_end_with_a_parent_that_is_killed():
     parent.wait()
     parent.stdout.close()
     state = ["ps", "-o", "stat=", "-p", str(worker)]
-    for _ in range(100):
-        if subprocess.run(state, capture_output=True, text=True).stdout.strip()[:1] in ("", "Z"):
-            return
-        time.sleep(0.05)
-    os.kill(worker, signal.SIGKILL)
-    raise AssertionError("it outlives its parent")
+    wait_for(
+        lambda: subprocess.run(state, capture_output=True, text=True).stdout.strip()[:1] in "Z"
+    )

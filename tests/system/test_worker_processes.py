@@ -11,6 +11,7 @@ import time
 
 import pytest
 from torch.utils.data import DataLoader
+from waiting import wait_for
 
 from pippin.system.workers import processes as worker_processes
 from pippin.system.workers.processes import (
@@ -30,27 +31,23 @@ def alive(pid):
     return state.stdout.strip()[:1] not in ("", "Z")
 
 
-def ends(pid, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    left = alive(pid)
-    if left:
-        os.kill(pid, signal.SIGKILL)
-    return not left
+def ends(pid):
+    """Wait for the end of a process."""
+    wait_for(lambda: not alive(pid))
+    return True
 
 
 def parent_of(pids, context, begin):
     """Start a worker in a context; the worker sends its process id."""
     child = multiprocessing.get_context(context).Process(target=begin, args=(pids,))
     child.start()
-    time.sleep(60)
+    time.sleep(3600)
 
 
 def send_pid_and_wait(pids):
     start_worker()
     pids.send(os.getpid())
-    time.sleep(60)
+    time.sleep(3600)
 
 
 def send_pid_and_wait_without_prctl(pids):
@@ -70,7 +67,7 @@ def test_a_worker_ends_with_a_parent_that_is_killed(begin, stopped):
     receiver, sender = FORK.Pipe(duplex=False)
     parent = FORK.Process(target=parent_of, args=(sender, "fork", begin))
     parent.start()
-    assert receiver.poll(10)
+    assert receiver.poll(600)
     worker = receiver.recv()
     if stopped:  # like one that waits for a disk
         os.kill(worker, signal.SIGSTOP)
@@ -88,13 +85,13 @@ from pippin.system.workers.processes import start_worker
 def work(number):
     start_worker()
     print("begun", flush=True)
-    time.sleep(60)
+    time.sleep(3600)
 
 if __name__ == "__main__":
     process = get_context(sys.argv[1]).Process(target=work, args=(1,))
     process.start()
     print(process.pid, flush=True)
-    time.sleep(60)
+    time.sleep(3600)
 """
 
 
@@ -118,7 +115,7 @@ import ctypes, multiprocessing, os, time
 
 def work(pipe):
     pipe.send((os.getppid(), os.getpid()))
-    ctypes.PyDLL(None).sleep(60)  # holds the GIL: no thread of this process runs
+    ctypes.PyDLL(None).sleep(3600)  # holds the GIL: no thread of this process runs
 
 if __name__ == "__main__":
     context = multiprocessing.get_context("forkserver")
@@ -126,7 +123,7 @@ if __name__ == "__main__":
     receiver, sender = context.Pipe(duplex=False)
     context.Process(target=work, args=(sender,)).start()
     print(*receiver.recv(), flush=True)
-    time.sleep(60)
+    time.sleep(3600)
 """
 
 
@@ -148,7 +145,7 @@ def test_a_fork_server_and_its_busy_children_end_with_the_program(tmp_path):
 def test_a_worker_ends_if_its_parent_has_ended_already():
     worker = FORK.Process(target=end_with, args=(2**22 + 1,))
     worker.start()
-    worker.join(10)
+    worker.join()
     assert worker.exitcode == -signal.SIGKILL
 
 
@@ -156,7 +153,7 @@ def test_a_rank_ends_with_torchrun():
     rank = (
         "import os, time; from pippin.system.workers import processes as worker_processes\n"
         "worker_processes.POLL_INTERVAL = 0.05\n"
-        "worker_processes.end_with_launcher(); print(os.getpid(), flush=True); time.sleep(60)"
+        "worker_processes.end_with_launcher(); print(os.getpid(), flush=True); time.sleep(3600)"
     )
     launcher = subprocess.Popen(
         [

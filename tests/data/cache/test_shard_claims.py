@@ -16,9 +16,9 @@ def elsewhere(work):
     output, reference = CONTEXT.Pipe()
     process = CONTEXT.Process(target=lambda: reference.send(work()))
     process.start()
-    assert output.poll(30)
+    assert output.poll(600)
     result = output.recv()
-    process.join(30)
+    process.join()
     return result
 
 
@@ -76,13 +76,13 @@ def test_one_waits_for_the_maker_of_a_shard_and_no_longer_than_it_lives(tmp_path
         begin(claims, [False, False])
         other = CONTEXT.Process(target=hold)
         other.start()
-        assert holds.wait(30)
+        assert holds.wait(600)
         assert list(claims.claim_missing()) == [1]
         claims.mark_done(1)
         other.kill()
         claims.wait_for_shard()
         assert list(claims.claim_missing()) == [0]
-        other.join(30)
+        other.join()
 
 
 def test_counting_the_rows_that_are_done_is_cheap(tmp_path):
@@ -90,9 +90,9 @@ def test_counting_the_rows_that_are_done_is_cheap(tmp_path):
     whole = [number % 3 == 0 for number in range(300_001)]
 
     def seconds(work):
-        started = time.perf_counter()
+        started = time.thread_time()  # of the processor, however busy the machine is
         work()
-        return time.perf_counter() - started
+        return time.thread_time() - started
 
     with ShardClaims(tmp_path) as claims:
         begin(claims, whole)
