@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run-time checks of shapes in signatures, one thread, and shared fixtures."""
 
+import gc
+
 from shape_checks import check_signatures
 
 pytest_plugins = ["trained_run", "kept_study", "small_autoencoder"]
@@ -14,6 +16,13 @@ from random_inception import write_inception  # noqa: E402
 from pippin.evaluation import metric_registry  # noqa: E402
 
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish():
+    """Leave imported modules out of later garbage collections, here and in forks, which would
+    otherwise copy the pages of each object."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@
 As a script: the server that forks.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -79,6 +80,8 @@ def serve() -> None:
     """Run the programs that standard input asks for, one after another."""
     for name in LIBRARIES:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # no fork copies what a collection would touch
     sys.path[0] = ""  # as python -c has it
     for line in sys.stdin:
         pid = os.fork()
