@@ -71,8 +71,10 @@ def lock_and_wait(folder: Path) -> None:
 
 def train_slowly(recipe: Recipe, folder: Path) -> list[Measure]:
     """Train with a real trainer from its newest checkpoint; ``begun`` lists the first step of each
-    call. Only a signal saves a checkpoint before the end."""
+    call, and the first one waits in it for ``signalled``. Only a signal saves a checkpoint
+    before the end."""
     from small_trainer import batches, make_trainer
+    from waiting import wait_for
 
     from pippin.runs.checkpoint import newest_intact_checkpoint
 
@@ -82,13 +84,13 @@ def train_slowly(recipe: Recipe, folder: Path) -> list[Measure]:
         trainer.restore(newest)
     with (folder / "begun").open("a") as file:
         file.write(f"{trainer.step_count}\n")
-    pause = 0.05 if newest is None else 0.0
 
-    def slow_step(*_):
-        (folder / "stepping").touch()
-        time.sleep(pause)
+    def wait_in_the_first_step(*_):
+        if newest is None:
+            (folder / "stepping").touch()
+            wait_for((folder / "signalled").exists)
 
-    trainer.train(batches(trainer.step_count), [slow_step])
+    trainer.train(batches(trainer.step_count), [wait_in_the_first_step])
     return []
 
 

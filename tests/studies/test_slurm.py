@@ -90,6 +90,7 @@ def test_what_sbatch_says_is_recorded(study, tmp_path, monkeypatch):
 def uninterrupted(folder):
     """EMA weights of a run without a stop."""
     folder.mkdir()
+    (folder / "signalled").touch()
     fake_runs.train_slowly(None, folder)
     return load_file(folder / "checkpoints/800/ema.safetensors")
 
@@ -110,6 +111,7 @@ def test_a_job_at_its_time_limit_saves_and_goes_on_in_another(tmp_path, monkeypa
     command = ["pgrep", "-P", job.job_id]
     (task,) = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     os.kill(int(task), signal.SIGUSR2)
+    (folder / "signalled").touch()
     wait_for(job.done)
     assert job.result() == []
     first, second = map(int, (folder / "begun").read_text().split())
@@ -134,6 +136,7 @@ def test_both_signals_of_a_cluster_save_and_one_asks_for_another_job(
     def send():
         wait_for(lambda: (tmp_path / "stepping").exists())
         os.kill(os.getpid(), number)
+        (tmp_path / "signalled").touch()
 
     sender = threading.Thread(target=send)
     sender.start()
