@@ -7,7 +7,7 @@ from typing import Literal
 
 from pippin.config import Config, ConfigError
 from pippin.settings.bounds import above, at_least
-from pippin.settings.marks import NOT_PROTOCOL, added_later
+from pippin.settings.marks import NOT_PROTOCOL, PROTOCOL_IF_CHANGED, added_later
 from pippin.settings.weights import check_weights_name
 
 RuleName = Literal["positions", "classes", "semantics", "control", "patches"]
@@ -106,7 +106,15 @@ class TrainConfig(Config):
     warmup_images: int = 0
     """Linear warm-up of the learning rates."""
     decay_share: float = 0.0
-    """Last share of the run, over which the rates decay linearly to 0 (Hagele et al. 2024)."""
+    """Last share of the run, over which the rates decay: to 0, or to lr_floor."""
+    lr_schedule: Literal["trapezoid", "cosine", "wsd"] = field(
+        default="trapezoid", metadata=PROTOCOL_IF_CHANGED
+    )
+    """After the warm-up. trapezoid: constant, then linear decay over decay_share (Hagele et al.
+    2024). cosine: half a cosine over the whole rest of the run (Loshchilov & Hutter 2017). wsd:
+    stable, then decay by 1 - sqrt over decay_share (Hu et al. 2024; Hagele et al. 2024)."""
+    lr_floor: float = field(default=0.0, metadata=PROTOCOL_IF_CHANGED)
+    """Learning rates at the end of a decay, as a share of their peak."""
     lr_at: Literal["middle", "end"] = field(default="middle", metadata=added_later("end"))
     """Position within a step's images at which warm-up and decay are evaluated. At the end, the
     value of runs that do not record it, the last step of a decay has rate 0."""
@@ -169,6 +177,28 @@ class TrainConfig(Config):
         if not 0 <= self.decay_share <= 1:
             raise ConfigError(
                 f"train.decay_share must lie between 0 and 1; got {self.decay_share}"
+            )
+        self._check_schedule()
+
+    def _check_schedule(self) -> None:
+        """Refuse a decay that the schedule would ignore, and one that it lacks."""
+        if not 0 <= self.lr_floor < 1:
+            raise ConfigError(f"train.lr_floor must be 0 or more and below 1; got {self.lr_floor}")
+        if self.lr_schedule == "cosine" and self.decay_share:
+            raise ConfigError(
+                "train.decay_share has no effect on train.lr_schedule cosine, which decays over "
+                f"the whole run; got {self.decay_share}: set --train.decay-share 0"
+            )
+        decays = self.lr_schedule == "cosine" or self.decay_share > 0
+        if self.lr_schedule == "wsd" and not decays:
+            raise ConfigError(
+                "train.lr_schedule wsd needs train.decay_share above 0, the share of the run in "
+                "which the rates decay; got 0.0: set --train.decay-share 0.2"
+            )
+        if self.lr_floor and not decays:
+            raise ConfigError(
+                "train.lr_floor has no effect without a decay: set train.decay_share above 0, or "
+                f"train.lr_schedule cosine; got lr_floor {self.lr_floor}"
             )
 
     @property
