@@ -73,7 +73,7 @@ def _check_averages(recipe: Recipe) -> None:
     """Check that training keeps the weights to sample from; converted models are exempt."""
     if isinstance(recipe.data, NoDataConfig):
         return
-    averages = ["ema", "raw", *(average.name for average in recipe.train.ema_extra)]
+    averages = list(dict.fromkeys(["ema", "raw", *recipe.train.averages]))
     if recipe.sampling.weights not in averages:
         raise ConfigError(
             f"sampling.weights {recipe.sampling.weights} is no average of this recipe; there are: "

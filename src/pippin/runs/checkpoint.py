@@ -157,13 +157,22 @@ def load_weights(path: Path, kind: str, *, verified: bool = False) -> dict[str, 
         CheckpointError: damaged, or no weights of that name; the message lists the available ones.
     """
     state = load_state(path)
-    names = {"ema": "ema", "raw": RAW} | {part: part for part in _parts(state)[len(PARTS) :]}
+    names = weight_names(state)
     if kind not in names:
         raise CheckpointError(f"{path} has no weights {kind!r}; available: {', '.join(names)}")
     file = path / f"{names[kind]}{TENSORS}"
     if not verified:
         _verify(file, state["sha256"])
     return load_tensors(file)
+
+
+def weight_names(state: dict[str, Any]) -> dict[str, str]:
+    """Names of a checkpoint's weights -> names of their files, without suffix.
+
+    Args:
+        state: result of :func:`load_state`.
+    """
+    return {"ema": "ema", "raw": RAW} | {part: part for part in _parts(state)[len(PARTS) :]}
 
 
 def newest_intact_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:

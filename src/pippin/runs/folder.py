@@ -41,6 +41,7 @@ FILES_BEFORE_CHECKPOINT = {
     "log.jsonl",
     "tensorboard",
     "previews",
+    "snapshots",
     "failure.txt",
     TRANSFER_FILE,
 }
@@ -93,6 +94,15 @@ class RunFolder:
             for path in self.previews.glob("*.png")
             if re.fullmatch(r"\d{9,}", path.stem, re.ASCII)
         )
+
+    @property
+    def snapshots(self) -> Path:
+        """Snapshots of averages, see :mod:`pippin.runs.storage.average_snapshots`."""
+        return self.path / "snapshots"
+
+    def average(self, name: str) -> Path:
+        """Weights of a reconstructed average, such as ema-power-0.12."""
+        return self.path / "averages" / f"{name}.safetensors"
 
     @property
     def results(self) -> Path:
@@ -193,6 +203,12 @@ class RunFolder:
         ]
         if averages[0] != averages[1]:
             different["train.ema_extra"] = averages[0], averages[1]
+        widths = [
+            sorted(profile.sigma_rel for profile in x.train.snapshot_profiles)
+            for x in (recorded, recipe)
+        ]
+        if widths[0] != widths[1]:
+            different["train.snapshot_widths (none: snapshot_every 0)"] = widths[0], widths[1]
         if different:
             lines = "\n".join(f"  {k}: {old!r} -> {new!r}" for k, (old, new) in different.items())
             raise ValueError(

@@ -25,7 +25,12 @@ from pippin.encoders.statistics import LatentStatistics
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe, known_patches_per_side
 from pippin.runs.bundled_encoders import bundle_encoders, bundled_paths
-from pippin.runs.checkpoint import load_state, load_weights, newest_intact_checkpoint
+from pippin.runs.checkpoint import (
+    load_state,
+    load_weights,
+    newest_intact_checkpoint,
+    weight_names,
+)
 from pippin.runs.exports import (
     SHA256,
     check_weight_kind,
@@ -38,6 +43,7 @@ from pippin.runs.exports import (
 from pippin.runs.folder import INPUTS_FILE, RunFolder, locate
 from pippin.runs.inputs import RunInputs, inputs_in, read_inputs, with_folder_paths
 from pippin.runs.latents import LATENTS, stored_latents
+from pippin.runs.storage.averages import load_average
 from pippin.sampling.config import SamplingConfig
 from pippin.system.tensors import recorded_digest, save_tensors, tensors_digest
 from pippin.system.weight_checks import check_finite
@@ -45,6 +51,8 @@ from pippin.system.weight_checks import check_finite
 WEIGHTS_FILE = "model.safetensors"
 NULL_CAPTIONS = ("conditioner.text_tokens.null", "conditioner.text_vector.null")
 """Features of the null caption; they stay fp32, since rounding would change them."""
+POWER_PREFIX = "ema-power-"
+"""Begin of the names of averages by relative width, which may be reconstructed."""
 CLASS_TABLES = ("conditioner.label_vector.weight", "conditioner.label_tokens.weight")
 
 
@@ -208,17 +216,37 @@ def load_trained_weights(source: str, weights: str | None = None) -> Trained:
             f"{source} has no usable checkpoint: restore one, or train in another folder{reasons}"
         )
     state = load_state(path)
+    tensors, images_seen = _run_weights(RunFolder(folder), path, weights)
     return Trained(
         source=source,
         recipe=recipe,
-        tensors=load_weights(path, weights, verified=True),
+        tensors=tensors,
         weights=weights,
-        images_seen=state["images_seen"],
+        images_seen=images_seen,
         lineage=tuple(state.get("lineage", ())),
         average=_trained_average(recipe, weights),
         latents=stored_latents(state, path),
         skipped_checkpoints=tuple(problems),
         inputs=with_folder_paths(inputs_in(state, str(path)), folder),
+    )
+
+
+def _run_weights(run: RunFolder, path: Path, weights: str) -> tuple[dict[str, Tensor], int]:
+    """Weights of a verified checkpoint, or an average that was reconstructed for the run, with the
+    images that they have seen."""
+    state = load_state(path)
+    names = weight_names(state)
+    reconstructed = run.average(weights)
+    if weights in names or not weights.startswith(POWER_PREFIX):
+        return load_weights(path, weights, verified=True), state["images_seen"]
+    if reconstructed.is_file():
+        return load_average(reconstructed)
+    others = [file.stem for file in sorted(reconstructed.parent.glob(f"{POWER_PREFIX}*"))]
+    raise ValueError(
+        f"{run.path} has no weights {weights!r}; available: {', '.join([*names, *others])}. For a "
+        "run with train.snapshot_every, "
+        f"`pippin average {run.path} --sigma-rel {weights.removeprefix(POWER_PREFIX)}` "
+        "reconstructs them"
     )
 
 

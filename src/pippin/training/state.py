@@ -49,7 +49,11 @@ def save_state(
         for name, ema in averages.items()
     }
     slots = optimizer_tensors(model, optimizers)
-    half_lives = {name: ema.half_life for name, ema in averages.items() if name != "ema"}
+    half_lives = {
+        name: ema.half_life
+        for name, ema in averages.items()
+        if name != "ema" and ema.half_life is not None
+    }
     return Checkpoint(
         model=gather_full_tensors(model.state_dict(), keep=keep, to_cpu=to_cpu),
         ema=averaged.pop("ema"),
@@ -86,7 +90,8 @@ def restore_state(
         )
         raise ValueError(
             f"{path} has the further averages: {saved}; train.ema_extra names: {expected}. "
-            "Averages start with the first step: resume with the saved ones in --train.ema-extra"
+            "Averages start with the first step: resume with the saved ones in --train.ema-extra, "
+            "or in --train.snapshot-widths with --train.snapshot-every"
         )
     current = model.state_dict()
     _refuse_other_shapes(checkpoint, path, current, command)
