@@ -22,10 +22,12 @@ class AverageCommand:
     and `pippin evaluate RUN --sampling.weights NAME`."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """A run folder; the averages are those at its newest intact checkpoint."""
+    """A run folder."""
     sigma_rel: tuple[float, ...]
     """One or more widths: standard deviation of the profile as a share of the images seen, above 0
     and at most 0.2887, the plain mean of all weights."""
+    checkpoint: int | None = None
+    """Images seen of the checkpoint where the averages end; default the newest intact one."""
 
 
 def main(argv: list[str]) -> int:
@@ -39,7 +41,7 @@ def main(argv: list[str]) -> int:
     from pippin.training.averaging.reconstruction import average_run
 
     for width in command.sigma_rel:
-        average = average_run(command.run, width)
+        average = average_run(command.run, width, command.checkpoint)
         for problem in average.skipped:
             print_text(f"skipped: {problem}", error=True)
         if average.path.is_dir():

@@ -30,6 +30,8 @@ SHARED_WEIGHTS_FILE = "twin.json"
 """File in a study's run that shares the weights of another run: the name of that run."""
 Resume = bool | Literal["auto"]
 """Whether training resumes from the newest checkpoint; auto: where the folder holds a run."""
+LOG_FILE = "log.jsonl"
+"""The training log of a run."""
 TRANSFER_FILE = "transfer.json"
 """Transfer report of a run that starts from trained weights: the origin of every tensor."""
 INPUTS_FILE = "inputs.json"
@@ -38,7 +40,7 @@ FILES_BEFORE_CHECKPOINT = {
     "config.json",
     INPUTS_FILE,
     "checkpoints",
-    "log.jsonl",
+    LOG_FILE,
     "tensorboard",
     "previews",
     "snapshots",
@@ -76,7 +78,7 @@ class RunFolder:
     @property
     def log(self) -> Path:
         """The training log, as JSON lines."""
-        return self.path / "log.jsonl"
+        return self.path / LOG_FILE
 
     @property
     def previews(self) -> Path:
@@ -99,6 +101,10 @@ class RunFolder:
     def snapshots(self) -> Path:
         """Snapshots of averages, see :mod:`pippin.runs.storage.average_snapshots`."""
         return self.path / "snapshots"
+
+    def at_checkpoint(self, images_seen: int) -> "RunFolder":
+        """Folder of the results and images of an evaluation of one checkpoint."""
+        return RunFolder(self.evaluation / f"checkpoint-{images_seen}")
 
     def average(self, name: str) -> Path:
         """Weights of a reconstructed average, such as ema-power-0.12."""

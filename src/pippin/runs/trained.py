@@ -28,7 +28,6 @@ from pippin.runs.bundled_encoders import bundle_encoders, bundled_paths
 from pippin.runs.checkpoint import (
     load_state,
     load_weights,
-    newest_intact_checkpoint,
     weight_names,
 )
 from pippin.runs.exports import (
@@ -44,6 +43,7 @@ from pippin.runs.folder import INPUTS_FILE, RunFolder, locate
 from pippin.runs.inputs import RunInputs, inputs_in, read_inputs, with_folder_paths
 from pippin.runs.latents import LATENTS, stored_latents
 from pippin.runs.storage.averages import load_average
+from pippin.runs.storage.held_checkpoint import held_checkpoint
 from pippin.sampling.config import SamplingConfig
 from pippin.system.tensors import recorded_digest, save_tensors, tensors_digest
 from pippin.system.weight_checks import check_finite
@@ -190,13 +190,17 @@ def trained_sampling(source: str, recipe: Recipe) -> SamplingConfig:
     return replace(recipe.sampling, weights=read_facts(path)["weights"])
 
 
-def load_trained_weights(source: str, weights: str | None = None) -> Trained:
+def load_trained_weights(
+    source: str, weights: str | None = None, checkpoint: int | None = None
+) -> Trained:
     """Load the weights of a run's newest good checkpoint, or of an exported or shipped model.
+    Training removes no checkpoint while it is read.
 
     Args:
         source: a run folder, an exported folder, or a name that starts with ``pippin/``.
         weights: ema, raw, or the name of a further average, see ``train.ema_extra``; None = the
             weights of an exported model, and ema of a run.
+        checkpoint: images seen of a run's checkpoint; None = the newest good one.
 
     Raises:
         ValueError: unknown source, no usable checkpoint, damaged weights, or another kind of
@@ -205,17 +209,33 @@ def load_trained_weights(source: str, weights: str | None = None) -> Trained:
     folder = _folder(source)
     recipe = RunFolder(folder).recipe()
     if (folder / WEIGHTS_FILE).is_file():
+        if checkpoint is not None:
+            raise ValueError(
+                f"{source} is an exported model with one set of weights; leave --checkpoint "
+                f"{checkpoint} out, or give a run folder"
+            )
         return _load_export(source, folder, recipe, weights)
-    weights = weights or "ema"
-    path, problems = newest_intact_checkpoint(RunFolder(folder).checkpoints)
-    if path is None:
-        if not problems:
-            raise ValueError(f"{source} has no checkpoint yet; train it to at least one first")
-        reasons = "".join(f"\n  skipped: {problem}" for problem in problems)
-        raise ValueError(
-            f"{source} has no usable checkpoint: restore one, or train in another folder{reasons}"
-        )
-    state = load_state(path)
+    with held_checkpoint(RunFolder(folder).checkpoints, checkpoint) as (path, problems):
+        if path is None:
+            raise _no_checkpoint(source, problems)
+        return _load_checkpoint(source, recipe, path, weights or "ema", problems)
+
+
+def _no_checkpoint(source: str, problems: list[str]) -> ValueError:
+    """The error of a run without usable checkpoint."""
+    if not problems:
+        return ValueError(f"{source} has no checkpoint yet; train it to at least one first")
+    reasons = "".join(f"\n  skipped: {problem}" for problem in problems)
+    return ValueError(
+        f"{source} has no usable checkpoint: restore one, or train in another folder{reasons}"
+    )
+
+
+def _load_checkpoint(
+    source: str, recipe: Recipe, path: Path, weights: str, problems: list[str]
+) -> Trained:
+    """Weights of a verified checkpoint of a run."""
+    folder, state = path.parent.parent, load_state(path)
     tensors, images_seen = _run_weights(RunFolder(folder), path, weights)
     return Trained(
         source=source,

@@ -16,6 +16,7 @@ from pippin.training.averaging.config import (
     ShareHalfLife,
 )
 
+LoggedQuality = Literal["held_out_loss"]
 RuleName = Literal["positions", "classes", "semantics", "control", "patches"]
 
 
@@ -131,6 +132,10 @@ class TrainConfig(Config):
     """Write checkpoints asynchronously from a copy in CPU memory, while training continues."""
     keep_checkpoints: int = field(default=2, metadata=NOT_PROTOCOL)
     """Number of newest checkpoints kept on disk."""
+    keep_every: int = field(default=0, metadata=NOT_PROTOCOL)
+    """Also keep the first checkpoint at or past each multiple of so many images; 0 = none."""
+    keep_best: LoggedQuality | None = field(default=None, metadata=NOT_PROTOCOL)
+    """Also keep the checkpoint with the best value of this name in the log; None = none."""
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot be trained."""
@@ -146,7 +151,7 @@ class TrainConfig(Config):
                 "train.ema_extra must list each average once, and none equal to train.ema; got "
                 f"{', '.join(names[1:])} with train.ema {names[0]}"
             )
-        at_least(self, "train", 0, "snapshot_every")
+        at_least(self, "train", 0, "snapshot_every", "keep_every")
         if not self.snapshot_widths or len(set(self.snapshot_widths)) < len(self.snapshot_widths):
             raise ConfigError(
                 "train.snapshot_widths must be one or more different widths, such as 0.05 0.1; "
@@ -164,6 +169,20 @@ class TrainConfig(Config):
                 f"train.decay_share must lie between 0 and 1; got {self.decay_share}"
             )
         self._check_schedule()
+        self._check_retention()
+
+    def _check_retention(self) -> None:
+        """Refuse a best checkpoint by a value that is not measured where checkpoints are."""
+        if self.keep_best is None:
+            return
+        name = "validate_every"
+        interval = getattr(self, name)
+        if not interval or interval % self.checkpoint_every:
+            raise ConfigError(
+                f"train.keep_best {self.keep_best} needs train.{name} to be a multiple of "
+                f"train.checkpoint_every, {self.checkpoint_every}, so that every measured step "
+                f"has a checkpoint; got {interval}"
+            )
 
     def _check_schedule(self) -> None:
         """Refuse a decay that the schedule would ignore, and one that it lacks."""
@@ -185,6 +204,12 @@ class TrainConfig(Config):
                 "train.lr_floor has no effect without a decay: set train.decay_share above 0, or "
                 f"train.lr_schedule cosine; got lr_floor {self.lr_floor}"
             )
+
+    @property
+    def max_checkpoints(self) -> int:
+        """Number of checkpoints on disk at the end of a run, without interruptions."""
+        spaced = self.images // self.keep_every if self.keep_every else 0
+        return self.keep_checkpoints + spaced + (self.keep_best is not None)
 
     @property
     def snapshot_profiles(self) -> tuple[PowerProfile, ...]:

@@ -15,6 +15,8 @@ from torch.optim import Optimizer
 from pippin.distributed.sharded_tensors import gather_full_tensors, shard_like
 from pippin.distributed.world import World
 from pippin.runs.checkpoint import Checkpoint, save_checkpoint
+from pippin.runs.folder import LOG_FILE
+from pippin.runs.storage.retention import Retention
 from pippin.training.config import TrainConfig
 from pippin.training.ema import EMA
 from pippin.training.optimizer import optimizer_tensors, restore_optimizers
@@ -130,13 +132,19 @@ class Saver:
 
     Args:
         folder: the run's checkpoint folder.
-        config: number of checkpoints kept, and whether to save asynchronously.
+        config: which checkpoints are kept, and whether to save asynchronously.
         world: the ranks.
     """
 
     def __init__(self, folder: Path, config: TrainConfig, world: World) -> None:
         self.folder, self.world = folder, world
-        self.keep, self.overlap = config.keep_checkpoints, config.checkpoint_overlap
+        self.overlap = config.checkpoint_overlap
+        self.keep = Retention(
+            newest=config.keep_checkpoints,
+            every=config.keep_every,
+            best=config.keep_best,
+            log=folder.parent / LOG_FILE,
+        )
         self._thread: Thread | None = None
         self._failure: BaseException | None = None
 

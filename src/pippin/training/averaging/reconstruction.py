@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Post-hoc averages of a run: any width from the snapshots that training stored."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from pippin.runs.checkpoint import load_state, load_weights, newest_intact_checkpoint
+from pippin.runs.checkpoint import load_state, load_weights, weight_names
 from pippin.runs.folder import RunFolder
 from pippin.runs.storage.average_snapshots import list_snapshots, load_snapshot
 from pippin.runs.storage.averages import save_average
+from pippin.runs.storage.held_checkpoint import held_checkpoint
 from pippin.system.formats import FormatError
 from pippin.training.averaging.config import PowerProfile
 from pippin.training.averaging.profiles import Profile, gamma_of, reconstruct
@@ -49,64 +51,89 @@ class ReconstructedAverage:
     """Reasons why snapshots or newer checkpoints were not used."""
 
 
-def average_run(folder: Path, sigma_rel: float) -> ReconstructedAverage:
+def average_run(
+    folder: Path, sigma_rel: float, checkpoint: int | None = None
+) -> ReconstructedAverage:
     """Reconstruct the average of a relative width at a run's newest intact checkpoint, and write
     it beside the checkpoints.
+
+    Args:
+        folder: of the run.
+        sigma_rel: the width.
+        checkpoint: images seen of another checkpoint.
 
     Raises:
         ValueError: an impossible width, no intact checkpoint, or nothing stored to reconstruct
             from; the message says what to do.
         OSError: disk full or not writable.
     """
-    gamma = gamma_of(sigma_rel)
+    _ = gamma_of(sigma_rel)  # refuses an impossible width
     run = RunFolder(folder)
-    profiles = {profile.name: profile for profile in run.recipe().train.snapshot_profiles}
-    if not profiles:
+    if not run.recipe().train.snapshot_profiles:
         raise ValueError(
             f"{folder} was trained without snapshots, so no average can be reconstructed: train "
             "with --train.snapshot-every N, the images between two snapshots"
         )
-    checkpoint, problems = newest_intact_checkpoint(run.checkpoints)
-    if checkpoint is None:
-        raise ValueError(f"{folder} has no intact checkpoint yet; train it to at least one first")
+    with held_checkpoint(run.checkpoints, checkpoint) as (path, problems):
+        if path is None:
+            raise ValueError(
+                f"{folder} has no intact checkpoint yet; train it to at least one first"
+            )
+        return _reconstruct_at(run, path, problems, PowerProfile(sigma_rel=sigma_rel))
+
+
+def _reconstruct_at(
+    run: RunFolder, checkpoint: Path, problems: list[str], wanted: PowerProfile
+) -> ReconstructedAverage:
+    """Reconstruct an average at an intact checkpoint."""
     state = load_state(checkpoint)
-    end, name = state["images_seen"], PowerProfile(sigma_rel=sigma_rel).name
+    end = state["images_seen"]
     result = ReconstructedAverage(
-        name=name,
+        name=wanted.name,
         path=checkpoint,
         images_seen=end,
         sources=1,
         relative_error=0.0,
         skipped=tuple(problems),
     )
-    if f"{name}.safetensors" in state["sha256"]:
+    if wanted.name in weight_names(state):
         return result
-    stored = [
-        StoredAverage(name=each, profile=Profile(gamma_of(p.sigma_rel), end), file=checkpoint)
-        for each, p in profiles.items()
-    ]
+    profiles = run.recipe().train.snapshot_profiles
+    stored = _stored_averages(profiles, end, checkpoint)
     damaged: list[str] = []
     for images, path in list_snapshots(run.snapshots).items():
         if images < end and _is_intact(path, damaged):
-            stored += [
-                StoredAverage(name=each, profile=Profile(gamma_of(p.sigma_rel), images), file=path)
-                for each, p in profiles.items()
-            ]
-    solution = reconstruct([each.profile for each in stored], Profile(gamma, end))
+            stored += _stored_averages(profiles, images, path)
+    solution = reconstruct(
+        [average.profile for average in stored], Profile(gamma_of(wanted.sigma_rel), end)
+    )
     facts = {
-        "weights": name,
+        "weights": wanted.name,
         "images_seen": end,
         "lineage": list(state.get("lineage", ())),
-        "average": name,
+        "average": wanted.name,
     }
-    save_average(run.average(name), weighted_sum(stored, solution.weights), facts)
+    target = run.average(wanted.name)
+    save_average(target, weighted_sum(stored, solution.weights), facts)
     return replace(
         result,
-        path=run.average(name),
+        path=target,
         sources=len(stored),
         relative_error=solution.relative_error,
         skipped=(*problems, *damaged),
     )
+
+
+def _stored_averages(
+    profiles: Sequence[PowerProfile], images: int, file: Path
+) -> list[StoredAverage]:
+    """The averages of a snapshot or checkpoint."""
+    return [
+        StoredAverage(
+            name=profile.name, profile=Profile(gamma_of(profile.sigma_rel), images), file=file
+        )
+        for profile in profiles
+    ]
 
 
 def weighted_sum(stored: list[StoredAverage], weights: Tensor) -> dict[str, Tensor]:
