@@ -16,7 +16,7 @@ from pippin.training.averaging.config import (
     ShareHalfLife,
 )
 
-LoggedQuality = Literal["held_out_loss"]
+LoggedQuality = Literal["held_out_loss", "kid", "fd", "alignment"]
 RuleName = Literal["positions", "classes", "semantics", "control", "patches"]
 
 
@@ -126,6 +126,11 @@ class TrainConfig(Config):
     """Images between evaluations of the held-out loss; 0 = none."""
     preview_every: int = field(default=50_000, metadata=NOT_PROTOCOL)
     """Images between preview grids; 0 = none."""
+    quality_every: int = field(default=0, metadata=NOT_PROTOCOL)
+    """Images between measures of sample quality for the log: KID, FD and, for text models, the
+    alignment with captions; 0 = none."""
+    quality_samples: int = field(default=200, metadata=NOT_PROTOCOL)
+    """Number of samples of each such measure, with fixed seeds and conditions."""
     checkpoint_every: int = field(default=50_000, metadata=NOT_PROTOCOL)
     """Images between checkpoints; the last step always writes one."""
     checkpoint_overlap: bool = field(default=False, metadata=NOT_PROTOCOL)
@@ -135,13 +140,15 @@ class TrainConfig(Config):
     keep_every: int = field(default=0, metadata=NOT_PROTOCOL)
     """Also keep the first checkpoint at or past each multiple of so many images; 0 = none."""
     keep_best: LoggedQuality | None = field(default=None, metadata=NOT_PROTOCOL)
-    """Also keep the checkpoint with the best value of this name in the log; None = none."""
+    """Also keep the checkpoint with the best value of this name in the log: held_out_loss, which
+    validate_every measures, or kid, fd or alignment, which quality_every measures; None = none."""
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot be trained."""
         at_least(self, "train", 1, "images", "batch_size", "max_bad_steps")
         at_least(self, "train", 1, "checkpoint_every", "keep_checkpoints", "log_every")
         at_least(self, "train", 1, "micro_batch_size")
+        at_least(self, "train", 3, "quality_samples")
         at_least(self, "train", 0, "workers", "validate_every", "preview_every", "warmup_images")
         at_least(self, "train", 0, "weight_decay", "gradient_checkpointing")
         above(self, "train", 0, "learning_rate", "muon_learning_rate", "grad_clip")
@@ -151,7 +158,7 @@ class TrainConfig(Config):
                 "train.ema_extra must list each average once, and none equal to train.ema; got "
                 f"{', '.join(names[1:])} with train.ema {names[0]}"
             )
-        at_least(self, "train", 0, "snapshot_every", "keep_every")
+        at_least(self, "train", 0, "snapshot_every", "keep_every", "quality_every")
         if not self.snapshot_widths or len(set(self.snapshot_widths)) < len(self.snapshot_widths):
             raise ConfigError(
                 "train.snapshot_widths must be one or more different widths, such as 0.05 0.1; "
@@ -175,7 +182,7 @@ class TrainConfig(Config):
         """Refuse a best checkpoint by a value that is not measured where checkpoints are."""
         if self.keep_best is None:
             return
-        name = "validate_every"
+        name = "validate_every" if self.keep_best == "held_out_loss" else "quality_every"
         interval = getattr(self, name)
         if not interval or interval % self.checkpoint_every:
             raise ConfigError(

@@ -40,6 +40,7 @@ from pippin.training.log import RunLog
 from pippin.training.loop import Trainer
 from pippin.training.monitor import Periodic
 from pippin.training.progress import progress_hook
+from pippin.training.quality import quality_monitor
 from pippin.training.resume import (
     ResumeRequest,
     note_changes,
@@ -343,11 +344,13 @@ def _newest_checkpoint(run: RunFolder, console: Console) -> Path | None:
 
 
 def _monitors(components: Components, log: RunLog | None, run: RunFolder) -> list[Periodic]:
-    """Snapshots, validation and previews after a step's checkpoint; all ranks take part."""
+    """Snapshots, validation, previews and sample quality, which run after a step's checkpoint; all
+    ranks take part."""
     return [
         SnapshotMonitor.of(components.recipe.train, run.snapshots),
         validation_monitor(components, log, run.log),
         preview_monitor(components, run),
+        quality_monitor(components, log, run.log),
     ]
 
 

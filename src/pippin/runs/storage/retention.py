@@ -11,6 +11,9 @@ from pathlib import Path
 
 from pippin.system.lines import read_lines
 
+HIGHER_IS_BETTER = frozenset({"alignment"})
+"""Values of the log of which the largest is the best; of all others it is the smallest."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Retention:
@@ -21,7 +24,7 @@ class Retention:
     every: int = 0
     """Also the first checkpoint at or past each multiple of so many images; 0 = none."""
     best: str | None = None
-    """Also the checkpoint with the smallest value of this name in the log; None = none."""
+    """Also the checkpoint with the best value of this name in the log; None = none."""
     log: Path | None = None
     """The training log, log.jsonl."""
 
@@ -47,7 +50,8 @@ class Retention:
         if self.best is None or self.log is None:
             return None
         logged = logged_values(self.log, self.best)
-        values = {seen: value for seen, value in logged.items() if seen in images}
+        sign = -1 if self.best in HIGHER_IS_BETTER else 1
+        values = {seen: sign * value for seen, value in logged.items() if seen in images}
         return min(values, key=lambda seen: (values[seen], seen), default=None)
 
 
