@@ -9,6 +9,7 @@ import pytest
 from example_programs import imported_examples
 
 from pippin.cli.autoencoder import MeasureAutoencoderCommand, TrainAutoencoderCommand
+from pippin.cli.average import AverageCommand
 from pippin.cli.cache import ClearCommand, ListCommand
 from pippin.cli.completion import SCRIPTS
 from pippin.cli.convert import ConvertCommand
@@ -132,6 +133,7 @@ WHOLE = {
     "runs": RunsCommand,
     "convert": ConvertCommand,
     "export": ExportCommand,
+    "average": AverageCommand,
     "report": ReportCommand,
     "reference": ReferenceCommand,
 }

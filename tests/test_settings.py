@@ -23,7 +23,8 @@ from pippin.diffusion.config import LogitNormalTime, MinSNRWeight
 from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.sampling.config import ControlRequest, GuidanceConfig, SamplingConfig, check_guidance
-from pippin.training.config import ImagesHalfLife, InitConfig, ShareHalfLife, TrainConfig
+from pippin.training.averaging.config import ImagesHalfLife, PowerProfile, ShareHalfLife
+from pippin.training.config import InitConfig, TrainConfig
 
 
 def train(**settings):
@@ -48,6 +49,9 @@ IMPOSSIBLE = [
     *[(SamplingConfig, "sampling", {"weights": x}) for x in ("", "ema/../raw", "untrained")],
     (ImagesHalfLife, "train.ema", {"images": 0}),
     (ShareHalfLife, "train.ema", {"share": 0.0}),
+    *[(PowerProfile, "train.ema", {"sigma_rel": x}) for x in (0.0, 0.3, math.nan)],
+    *[(train, "train", {"snapshot_widths": x}) for x in ((), (0.1, 0.1), (0.1, 0.3))],
+    (train, "train", {"snapshot_every": -1}),
     *[
         (AutoencoderTrainConfig, "train", {name: 0})
         for name in ("layers_per_block", "norm_groups", "latent_channels", "log_every")

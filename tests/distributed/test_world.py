@@ -27,7 +27,7 @@ from pippin.distributed.sharded_tensors import full_tensor
 from pippin.distributed.world import World, distributed_world
 from pippin.runs.checkpoint import load_weights, newest_intact_checkpoint
 from pippin.system.signals import TrainingStoppedError
-from pippin.training.config import ShareHalfLife
+from pippin.training.averaging.config import ShareHalfLife
 from pippin.types import TextFeatures
 
 

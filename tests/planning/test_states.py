@@ -28,7 +28,7 @@ from pippin.planning.memory import (
 )
 from pippin.recipes.table import get_recipe
 from pippin.runs.components import Components
-from pippin.training.config import ImagesHalfLife
+from pippin.training.averaging.config import ImagesHalfLife
 from pippin.training.optimizer import orthogonalise
 from pippin.types import TextFeatures
 

@@ -23,7 +23,7 @@ from pippin.recipes.table import RECIPES, get_recipe
 from pippin.sampling.config import check_guidance
 from pippin.sampling.guidance import scale_at_resolution
 from pippin.studies.study import Study
-from pippin.training.config import half_life
+from pippin.training.averaging.config import half_life
 from pippin.training.loop import Trainer
 from pippin.types import TextFeatures
 

@@ -331,3 +331,14 @@ def test_an_empty_null_keeps_its_mask_through_training_and_loading(text_recipe, 
     control = run.components.moments.fetch(torch.tensor([0]), torch.tensor([0])).control
     prepared = run.model.prepare(Conditions(text=prompt, control=control), dropped)
     assert torch.equal(prepared.mask, empty.mask)
+
+
+def test_alignment_is_logged_while_training(text_recipe, tmp_path):
+    settings = {"quality_every": 64, "quality_samples": 5, "validate_every": 0, "preview_every": 0}
+    recipe = replace(text_recipe, train=replace(text_recipe.train, **settings))
+    train(recipe, tmp_path / "run", console=Console(quiet=True))
+    lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    (line,) = (line for line in lines if "kid" in line)
+    assert line["images"] == 64
+    assert 0 <= line["alignment_low"] <= line["alignment"] <= line["alignment_high"] <= 1
+    assert line["alignment"] * 5 == pytest.approx(round(line["alignment"] * 5))

@@ -23,7 +23,8 @@ from pippin.sampling.load import load_run
 from pippin.sampling.sample import draw
 from pippin.sampling.sample_folder import read_manifest
 from pippin.training import initial_weights as initial_weights_module
-from pippin.training.config import InitConfig, ShareHalfLife
+from pippin.training.averaging.config import ShareHalfLife
+from pippin.training.config import InitConfig
 from pippin.training.train import build_trainer, train
 
 QUIET = Console(quiet=True)

@@ -16,7 +16,8 @@ from pippin.runs.trained import load_trained_weights
 from pippin.sampling.load import load_run
 from pippin.studies import execution as module
 from pippin.studies.execution import execute, pretrain
-from pippin.training.config import InitConfig, ShareHalfLife
+from pippin.training.averaging.config import ShareHalfLife
+from pippin.training.config import InitConfig
 
 QUICK = {"parts": ("quality",), "num_samples": 8}
 

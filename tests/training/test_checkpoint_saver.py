@@ -16,7 +16,7 @@ from pippin.runs import checkpoint
 from pippin.runs.checkpoint import newest_intact_checkpoint
 from pippin.system.signals import TrainingStoppedError
 from pippin.training import state as checkpoint_saver
-from pippin.training.config import ShareHalfLife
+from pippin.training.averaging.config import ShareHalfLife
 
 OVERLAP = {"checkpoint_overlap": True}
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from pippin.training.config import ImagesHalfLife, ShareHalfLife
+from pippin.training.averaging.config import ImagesHalfLife, ShareHalfLife
 from pippin.training.ema import EMA, RAMP, half_life_images
 
 

@@ -15,7 +15,7 @@ from small_trainer import batches, make_monitor
 from pippin.objective import draw_step
 from pippin.runs.checkpoint import CheckpointError, load_weights, newest_intact_checkpoint
 from pippin.system.signals import STOPS, TrainingDivergedError, TrainingStoppedError
-from pippin.training.config import ImagesHalfLife, ShareHalfLife
+from pippin.training.averaging.config import ImagesHalfLife, ShareHalfLife
 from pippin.training.log import RunLog
 from pippin.training.loop import Trainer
 from pippin.training.monitor import Monitor

@@ -4,11 +4,12 @@
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from pippin.cli.parsing.common_options import EVALUATE_OPTIONS
+from pippin.cli.parsing.flags import parse_integer
 from pippin.cli.parsing.options import DataLocation, chosen_data, parse
 from pippin.cli.parsing.verb_help import HELP
 from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, check_squares
@@ -16,6 +17,9 @@ from pippin.distributed.ranks import get_world_size, is_rank0
 from pippin.evaluation.config import PRESETS, EvaluationConfig, PresetName
 from pippin.sampling.config import SamplingConfig
 from pippin.system.text import plain_text, print_text
+
+if TYPE_CHECKING:
+    from pippin.runs.folder import RunFolder
 
 MIN_TABLE_WIDTH = 130
 """Minimum width of the table of measures, so that no fingerprint is truncated."""
@@ -30,6 +34,9 @@ USAGE = f"""usage: pippin evaluate RUN_OR_FOLDER [options]
 class _OfRunCommand:
     evaluation: Annotated[EvaluationConfig, tyro.conf.arg(name="")]
     sampling: SamplingConfig
+    checkpoint: str | None = None
+    """Images seen of the checkpoint, or all, one after the other; default the newest intact one.
+    The results of a chosen checkpoint are in evaluation/checkpoint-N of the run."""
     autoencoder: str | None = None
     """Folder or name of the autoencoder, if it has moved since training."""
 
@@ -85,7 +92,10 @@ def main(argv: list[str]) -> int:
 
     names = ("config.json", SHARED_WEIGHTS_FILE)
     is_run = preset is not None or any((folder / name).exists() for name in names)
-    result = _run(folder, preset, rest) if is_run else _folder(folder, rest)
+    if is_run:
+        _run(folder, preset, rest)
+        return 0
+    result = _folder(folder, rest)
     if result is None:  # a rank other than 0
         return 0
     measures, out = result
@@ -96,8 +106,7 @@ def main(argv: list[str]) -> int:
     if out is None:
         print_text("not recorded; give --out FILE to save these numbers with their protocols")
         return 0
-    if not is_run:  # a run's evaluation records its own
-        write_results(measures, out)
+    write_results(measures, out)
     print_text(f"recorded with full protocols: {out}")
     return 0
 
@@ -113,11 +122,8 @@ def _print_options(argv: list[str]) -> None:
                 parse(type(default), prog, argv, default, EVALUATE_OPTIONS)
 
 
-def _run(
-    folder: Path, preset: PresetName | None, arguments: list[str]
-) -> tuple[list[dict[str, Any]], Path] | None:
-    """Measures of a run and the file that records them; None on ranks other than 0, which only
-    sample."""
+def _run(folder: Path, preset: PresetName | None, arguments: list[str]) -> None:
+    """Evaluate a run, or its checkpoints one after the other; rank 0 prints and records."""
     from pippin.runs.folder import RunFolder
     from pippin.runs.trained import trained_sampling
 
@@ -130,33 +136,79 @@ def _run(
         default = _preset_command(preset, default.sampling)
     prog = "pippin evaluate RUN"
     command = parse(type(default), prog, arguments, default, EVALUATE_OPTIONS)
+    for checkpoint in _chosen_checkpoints(place, command.checkpoint):
+        measures = _measures(place, command, checkpoint)
+        if measures is None:  # a rank other than 0
+            continue
+        target = place if checkpoint is None else place.at_checkpoint(checkpoint)
+        if checkpoint is not None:
+            print_text(f"checkpoint at {checkpoint} images:")
+        _print_table(measures)
+        print_text(f"recorded with full protocols: {target.results}")
 
+
+def _chosen_checkpoints(place: "RunFolder", text: str | None) -> list[int | None]:
+    """Images seen of the checkpoints that --checkpoint chooses, in order; None = the newest.
+
+    Raises:
+        ValueError: neither a number nor all, no checkpoint, or all under torchrun.
+    """
+    from pippin.runs.checkpoint_folders import list_checkpoints
+
+    if text is None:
+        return [None]
+    if text != "all":
+        try:
+            return [parse_integer(text)]
+        except ValueError as error:
+            raise ValueError(
+                f"--checkpoint must be the images seen of a checkpoint, or all; got {text!r}"
+            ) from error
+    if get_world_size() > 1:
+        raise ValueError(
+            "--checkpoint all evaluates in one process; under torchrun give one checkpoint at a "
+            "time, such as --checkpoint 50000"
+        )
+    found = [int(path.name) for path in reversed(list_checkpoints(place.checkpoints))]
+    if not found:
+        raise ValueError(f"{place.path} has no checkpoints; leave --checkpoint all out")
+    return list(found)
+
+
+def _measures(
+    place: "RunFolder",
+    command: EvaluateRunCommand | EvaluatePresetCommand,
+    checkpoint: int | None,
+) -> list[dict[str, Any]] | None:
+    """Measures of one checkpoint; None on ranks other than 0, which only sample."""
     from pippin.evaluation.runs.evaluate import evaluate_run, run_protocol, with_fingerprints
     from pippin.evaluation.runs.zero_shot import evaluate_zero_shot
     from pippin.sampling.group import join_sampling_group, with_local_device
     from pippin.sampling.load import load_run
     from pippin.sampling.sample import sample_as_worker
 
-    recipe = replace(recipe, evaluation=command.evaluation, sampling=command.sampling)
+    recipe = replace(place.recipe(), evaluation=command.evaluation, sampling=command.sampling)
     recipe = with_local_device(recipe)
     with join_sampling_group(recipe) as sampling_group:
         own = None if isinstance(command, EvaluatePresetCommand) else command.data.path
         run = load_run(
-            folder,
+            place.path,
             recipe.sampling.weights,
             recipe=recipe,
             sampling_group=sampling_group,
             data_path=own,
             autoencoder=command.autoencoder,
+            checkpoint=checkpoint,
         )
         if not sampling_group.world.is_rank0:
             sample_as_worker(run)
             return None
+        folder = place.path if checkpoint is None else place.at_checkpoint(checkpoint).path
         if isinstance(command, EvaluatePresetCommand):
             measures = evaluate_zero_shot(run, command.data, folder, command.preset)
         else:
             measures = evaluate_run(run, folder)
-    return with_fingerprints(measures, run_protocol(run)), place.results
+    return with_fingerprints(measures, run_protocol(run))
 
 
 def _preset_name(arguments: list[str]) -> PresetName | None:

@@ -30,6 +30,8 @@ class ExportCommand:
     weights: str | None = None
     """ema, raw, or one of the run's train.ema_extra, such as ema-share-0.1; None = ema of a run,
     or the only weights of an exported folder."""
+    checkpoint: int | None = None
+    """Images seen of the run's checkpoint; default the newest intact one."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Type of the weights on disk; pippin casts them to float32 on loading."""
     text_encoder: bool = True
@@ -101,7 +103,7 @@ def _trained(command: ExportCommand) -> "Trained":
     from pippin.runs.trained import load_trained_weights
     from pippin.sampling.load import inputs_in_folder
 
-    trained = load_trained_weights(command.run, command.weights)
+    trained = load_trained_weights(command.run, command.weights, command.checkpoint)
     console = Console(stderr=True)
     if command.autoencoder is not None:
         locations = {**trained.bundled_paths, AUTOENCODER: command.autoencoder}

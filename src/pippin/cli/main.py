@@ -35,6 +35,7 @@ VERBS: dict[str, str] = {
     "train": "train a recipe",
     "sample": "sample images from a run",
     "evaluate": "evaluate a run or a folder of images",
+    "average": "reconstruct an EMA of any width from a run's snapshots",
     "reference": "save reference statistics of a folder of images",
     "convert": "convert weights of another implementation",
     "export": "export the weights of a run as a self-contained folder",

@@ -243,7 +243,7 @@ def _batch_per_device(planned: "Plan") -> str:
 
 def _disk(command: PlanCommand, planned: "Plan") -> list[tuple[str, str]]:
     """Rows on disk space."""
-    keep = command.recipe.train.keep_checkpoints
+    keep = command.recipe.train.max_checkpoints
     per_image = f"latents {_bytes(planned.latent_bytes)}"
     if planned.text_bytes:
         per_image += f", captions {_bytes(planned.text_bytes)}"

@@ -44,6 +44,8 @@ class SampleCommand:
     """For a converted text-to-image model: its text encoders; see text.source of recipes."""
     text_combine: Literal["features", "sd3"] | None = None
     """Combination of the features of several encoders, if not as in the recipe."""
+    checkpoint: int | None = None
+    """Images seen of the checkpoint; default the newest intact one."""
     data: DataLocation = field(default_factory=DataLocation)
     """Images, needed only for --control.ask training, or to name the classes of a model made by an
     older version."""
@@ -92,6 +94,7 @@ def main(argv: list[str]) -> int:
             sampling_group=sampling_group,
             data_path=command.data.path,
             autoencoder=command.autoencoder,
+            checkpoint=command.checkpoint,
         )
         if not sampling_group.world.is_rank0:
             sample_as_worker(run)

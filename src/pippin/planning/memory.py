@@ -243,7 +243,7 @@ def training_states(model: LatentDenoiser, train: TrainConfig) -> States:
         weights=parameters + buffers,
         gradients=parameters,
         optimizer=optimizer,
-        ema=parameters * (1 + len(train.ema_extra)),
+        ema=parameters * len(train.averages),
         optimizer_flops=flops,
     )
 

@@ -138,7 +138,7 @@ def plan(
             for option in options
         ),
         checkpoint_bytes=states.checkpoint,
-        checkpoints_bytes=(train.keep_checkpoints + 1) * states.checkpoint,
+        checkpoints_bytes=(train.max_checkpoints + 1) * states.checkpoint,
         images=images if images is not None else num_training_images(recipe),
         latent_bytes=latent_bytes(recipe, shape),
         text_bytes=text_bytes(recipe),

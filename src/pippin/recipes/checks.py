@@ -26,6 +26,7 @@ def check_recipe(recipe: Recipe) -> None:
     build_grid(recipe.sampling, build_schedule(recipe.diffusion))
     _check_reference(recipe)
     _check_averages(recipe)
+    _check_best(recipe)
     _check_measured_guidance(recipe)
     _check_size_curve(recipe)
     _check_augmentation(recipe)
@@ -73,11 +74,20 @@ def _check_averages(recipe: Recipe) -> None:
     """Check that training keeps the weights to sample from; converted models are exempt."""
     if isinstance(recipe.data, NoDataConfig):
         return
-    averages = ["ema", "raw", *(average.name for average in recipe.train.ema_extra)]
+    averages = list(dict.fromkeys(["ema", "raw", *recipe.train.averages]))
     if recipe.sampling.weights not in averages:
         raise ConfigError(
             f"sampling.weights {recipe.sampling.weights} is no average of this recipe; there are: "
             f"{', '.join(averages)}; train.ema_extra adds others"
+        )
+
+
+def _check_best(recipe: Recipe) -> None:
+    """Check that training measures the value that the best checkpoint is chosen by."""
+    if recipe.train.keep_best == "alignment" and recipe.conditioning.semantic.kind != "text":
+        raise ConfigError(
+            "train.keep_best alignment is the agreement with captions, and this model reads none: "
+            "choose held_out_loss, kid or fd"
         )
 
 

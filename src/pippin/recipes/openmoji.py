@@ -22,7 +22,8 @@ from pippin.diffusion.config import DiffusionConfig, LogitNormalTime
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
-from pippin.training.config import ShareHalfLife, TrainConfig
+from pippin.training.averaging.config import ShareHalfLife
+from pippin.training.config import TrainConfig
 
 SDXL_CONTROL = ControlConfig(
     high=("crop_corner", "crop_size"), low=("original_size",), embedding="sdxl"

@@ -36,7 +36,8 @@ from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.openmoji import SDXL_CONTROL
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import ControlRequest, GuidanceConfig, SamplingConfig
-from pippin.training.config import InitConfig, TrainConfig, half_life, with_long_intervals
+from pippin.training.averaging.config import half_life
+from pippin.training.config import InitConfig, TrainConfig, with_long_intervals
 
 Resolution = Literal[256, 512]
 BATCH_SIZE = 2048

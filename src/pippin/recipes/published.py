@@ -33,7 +33,8 @@ from pippin.encoders.config import AutoencoderConfig, TextConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
-from pippin.training.config import InitConfig, TrainConfig, half_life, with_long_intervals
+from pippin.training.averaging.config import half_life
+from pippin.training.config import InitConfig, TrainConfig, with_long_intervals
 
 TORCH_BETAS = (0.9, 0.999)
 """Adam's defaults in PyTorch."""

@@ -12,6 +12,7 @@ from pippin.reports.comparison import MEASURING, Pair, SourcePair, compared_line
 from pippin.reports.figures.curves import learning_curves
 from pippin.reports.figures.gallery import Frame, ImageGroup, gallery, sample_rows, samples_folder
 from pippin.reports.figures.loss_words import NOT_COMPARABLE
+from pippin.reports.figures.quality_curves import quality_curves
 from pippin.reports.output_file import PAGE, refuse_other_content
 from pippin.reports.page import ImageEmbedder, write_page
 from pippin.reports.report import environments, grouped_details, run_lines
@@ -138,6 +139,7 @@ def _context(both: SourcePair) -> dict[str, Any]:
         "unranked": [line for line in lines if line.unranked],
         "curves": [(figure, Markup(figure.svg)) for figure in learning_curves(both.source)],
         "losses_note": NOT_COMPARABLE,
+        "quality": [(figure, Markup(figure.svg)) for figure in quality_curves(both.source)],
         "runs": [line for line in run_lines(both.source) if line.begun],
         "environments": environments(both.source),
         "problems": both.source.problems,

@@ -15,6 +15,7 @@ from pippin.reports.figures.curves import learning_curves
 from pippin.reports.figures.gallery import SEEDS_SHOWN, gallery
 from pippin.reports.figures.loss_words import NOT_COMPARABLE
 from pippin.reports.figures.previews import Previews, previews
+from pippin.reports.figures.quality_curves import quality_curves
 from pippin.reports.headings import HEADINGS
 from pippin.reports.page import ROOM, ImageEmbedder, write_page
 from pippin.reports.repetition import repetition
@@ -83,6 +84,7 @@ def _context(source: Source, embedder: ImageEmbedder) -> dict[str, Any]:
         "groups": grouped_details(lines),
         "curves": [(figure, Markup(figure.svg)) for figure in curves],
         "losses_note": NOT_COMPARABLE,
+        "quality": [(figure, Markup(figure.svg)) for figure in quality_curves(source)],
         "profiles": [(figure, Markup(figure.svg)) for figure in control_profiles(source)],
         "tradeoffs": [(figure, Markup(figure.svg)) for figure in tradeoffs(source)],
         "samples": images.samples,

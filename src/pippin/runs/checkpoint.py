@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from torch import Tensor
 from pippin.runs.checkpoint_folders import (
     STATE_FILE,
     TENSORS,
+    has_all_files,
     list_checkpoints,
     move_aside,
     remove_aside,
@@ -27,8 +29,10 @@ from pippin.runs.checkpoint_folders import (
     remove_staging,
     staging_folder,
 )
+from pippin.runs.storage.retention import Retention
 from pippin.system.files import file_digest, make_folder, read_regular, sync, write_json
 from pippin.system.formats import FORMATS, VERSION, FormatError, check_format, parse_json
+from pippin.system.lock import FolderBusyError, lock_directory
 from pippin.system.tensors import load_tensors, save_tensors
 
 PARTS = ("model", "ema", "optimizer")
@@ -69,12 +73,14 @@ class _Replaced:
     damaged: bool
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
-    """Write ``folder/IMAGES_SEEN``, and keep the newest ``keep`` checkpoints in all.
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int | Retention) -> Path:
+    """Write ``folder/IMAGES_SEEN``, and keep the newest ``keep`` checkpoints in all, or those of a
+    rule.
 
     An intact checkpoint of the same name is replaced; a damaged one is kept as
     ``damaged-IMAGES_SEEN``, and earlier damaged ones are removed. Checkpoints of more images
-    stay: training resumed before them, so they are damaged or belong to the user.
+    stay: training resumed before them, so they are damaged or belong to the user. So do
+    checkpoints that another process reads, until a later save.
 
     Raises:
         OSError: disk full or not writable; earlier checkpoints are untouched.
@@ -97,7 +103,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         remove_aside(folder, except_for=replaced.path)
     elif replaced is not None:
         remove_checkpoint(replaced.path)
-    _prune(final, keep)
+    _prune(final, Retention(newest=keep) if isinstance(keep, int) else keep)
     return final
 
 
@@ -157,13 +163,22 @@ def load_weights(path: Path, kind: str, *, verified: bool = False) -> dict[str, 
         CheckpointError: damaged, or no weights of that name; the message lists the available ones.
     """
     state = load_state(path)
-    names = {"ema": "ema", "raw": RAW} | {part: part for part in _parts(state)[len(PARTS) :]}
+    names = weight_names(state)
     if kind not in names:
         raise CheckpointError(f"{path} has no weights {kind!r}; available: {', '.join(names)}")
     file = path / f"{names[kind]}{TENSORS}"
     if not verified:
         _verify(file, state["sha256"])
     return load_tensors(file)
+
+
+def weight_names(state: dict[str, Any]) -> dict[str, str]:
+    """Names of a checkpoint's weights -> names of their files, without suffix.
+
+    Args:
+        state: result of :func:`load_state`.
+    """
+    return {"ema": "ema", "raw": RAW} | {part: part for part in _parts(state)[len(PARTS) :]}
 
 
 def newest_intact_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
@@ -174,13 +189,13 @@ def newest_intact_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
     """
     problems: list[str] = []
     for path in list_checkpoints(folder):
-        if (problem := _problem(path)) is None:
+        if (problem := checkpoint_problem(path)) is None:
             return path, problems
         problems.append(problem)
     return None, problems
 
 
-def _problem(path: Path) -> str | None:
+def checkpoint_problem(path: Path) -> str | None:
     """Reason why a checkpoint is unusable; None = intact."""
     try:
         _verify_all(path, load_state(path))
@@ -233,25 +248,31 @@ def _move_existing(final: Path) -> _Replaced | None:
     """Move an existing checkpoint out of the way of a new one; its new path."""
     if not final.exists():
         return None
-    damaged = _problem(final) is not None
+    damaged = checkpoint_problem(final) is not None
     return _Replaced(path=move_aside(final), damaged=damaged)
 
 
-def _prune(newest: Path, keep: int) -> None:
-    """Remove checkpoints older than the newest ``keep`` complete ones."""
-    kept = 1
-    for path in list_checkpoints(newest.parent):
-        if int(path.name) >= int(newest.name):
-            continue
-        if kept >= keep:
-            remove_checkpoint(path)
-        elif _is_complete(path):
-            kept += 1
+def _prune(newest: Path, rule: Retention) -> None:
+    """Remove older checkpoints than one that is on disk, as far as a rule does not keep them.
+
+    Incomplete ones go only once they are older than the newest complete ones that stay.
+    """
+    older = [p for p in list_checkpoints(newest.parent) if int(p.name) < int(newest.name)]
+    complete = [int(newest.name), *(int(p.name) for p in older if _is_complete(p))]
+    kept = rule.kept(complete)
+    recent = sorted(complete)[-rule.newest :]
+    oldest_recent = recent[0] if len(recent) == rule.newest else 0
+    for path in older:
+        if int(path.name) < oldest_recent and int(path.name) not in kept:
+            with suppress(FolderBusyError, FileNotFoundError), lock_directory(path):
+                remove_checkpoint(path)
     remove_staging(newest.parent)
 
 
 def _is_complete(path: Path) -> bool:
     """Whether all files have their full length; their content is not read, which would be slow."""
+    if not has_all_files(path):  # a FIFO would be waited for
+        return False
     try:
         for part in _parts(load_state(path)):
             with safe_open(path / f"{part}{TENSORS}", framework="pt"):

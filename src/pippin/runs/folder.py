@@ -30,6 +30,8 @@ SHARED_WEIGHTS_FILE = "twin.json"
 """File in a study's run that shares the weights of another run: the name of that run."""
 Resume = bool | Literal["auto"]
 """Whether training resumes from the newest checkpoint; auto: where the folder holds a run."""
+LOG_FILE = "log.jsonl"
+"""The training log of a run."""
 TRANSFER_FILE = "transfer.json"
 """Transfer report of a run that starts from trained weights: the origin of every tensor."""
 INPUTS_FILE = "inputs.json"
@@ -38,9 +40,10 @@ FILES_BEFORE_CHECKPOINT = {
     "config.json",
     INPUTS_FILE,
     "checkpoints",
-    "log.jsonl",
+    LOG_FILE,
     "tensorboard",
     "previews",
+    "snapshots",
     "failure.txt",
     TRANSFER_FILE,
 }
@@ -75,7 +78,7 @@ class RunFolder:
     @property
     def log(self) -> Path:
         """The training log, as JSON lines."""
-        return self.path / "log.jsonl"
+        return self.path / LOG_FILE
 
     @property
     def previews(self) -> Path:
@@ -93,6 +96,19 @@ class RunFolder:
             for path in self.previews.glob("*.png")
             if re.fullmatch(r"\d{9,}", path.stem, re.ASCII)
         )
+
+    @property
+    def snapshots(self) -> Path:
+        """Snapshots of averages, see :mod:`pippin.runs.storage.average_snapshots`."""
+        return self.path / "snapshots"
+
+    def at_checkpoint(self, images_seen: int) -> "RunFolder":
+        """Folder of the results and images of an evaluation of one checkpoint."""
+        return RunFolder(self.evaluation / f"checkpoint-{images_seen}")
+
+    def average(self, name: str) -> Path:
+        """Weights of a reconstructed average, such as ema-power-0.12."""
+        return self.path / "averages" / f"{name}.safetensors"
 
     @property
     def results(self) -> Path:
@@ -193,6 +209,12 @@ class RunFolder:
         ]
         if averages[0] != averages[1]:
             different["train.ema_extra"] = averages[0], averages[1]
+        widths = [
+            sorted(profile.sigma_rel for profile in x.train.snapshot_profiles)
+            for x in (recorded, recipe)
+        ]
+        if widths[0] != widths[1]:
+            different["train.snapshot_widths (none: snapshot_every 0)"] = widths[0], widths[1]
         if different:
             lines = "\n".join(f"  {k}: {old!r} -> {new!r}" for k, (old, new) in different.items())
             raise ValueError(

@@ -25,7 +25,11 @@ from pippin.encoders.statistics import LatentStatistics
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe, known_patches_per_side
 from pippin.runs.bundled_encoders import bundle_encoders, bundled_paths
-from pippin.runs.checkpoint import load_state, load_weights, newest_intact_checkpoint
+from pippin.runs.checkpoint import (
+    load_state,
+    load_weights,
+    weight_names,
+)
 from pippin.runs.exports import (
     SHA256,
     check_weight_kind,
@@ -38,6 +42,8 @@ from pippin.runs.exports import (
 from pippin.runs.folder import INPUTS_FILE, RunFolder, locate
 from pippin.runs.inputs import RunInputs, inputs_in, read_inputs, with_folder_paths
 from pippin.runs.latents import LATENTS, stored_latents
+from pippin.runs.storage.averages import load_average
+from pippin.runs.storage.held_checkpoint import held_checkpoint
 from pippin.sampling.config import SamplingConfig
 from pippin.system.tensors import recorded_digest, save_tensors, tensors_digest
 from pippin.system.weight_checks import check_finite
@@ -45,6 +51,8 @@ from pippin.system.weight_checks import check_finite
 WEIGHTS_FILE = "model.safetensors"
 NULL_CAPTIONS = ("conditioner.text_tokens.null", "conditioner.text_vector.null")
 """Features of the null caption; they stay fp32, since rounding would change them."""
+POWER_PREFIX = "ema-power-"
+"""Begin of the names of averages by relative width, which may be reconstructed."""
 CLASS_TABLES = ("conditioner.label_vector.weight", "conditioner.label_tokens.weight")
 
 
@@ -182,13 +190,17 @@ def trained_sampling(source: str, recipe: Recipe) -> SamplingConfig:
     return replace(recipe.sampling, weights=read_facts(path)["weights"])
 
 
-def load_trained_weights(source: str, weights: str | None = None) -> Trained:
+def load_trained_weights(
+    source: str, weights: str | None = None, checkpoint: int | None = None
+) -> Trained:
     """Load the weights of a run's newest good checkpoint, or of an exported or shipped model.
+    Training removes no checkpoint while it is read.
 
     Args:
         source: a run folder, an exported folder, or a name that starts with ``pippin/``.
         weights: ema, raw, or the name of a further average, see ``train.ema_extra``; None = the
             weights of an exported model, and ema of a run.
+        checkpoint: images seen of a run's checkpoint; None = the newest good one.
 
     Raises:
         ValueError: unknown source, no usable checkpoint, damaged weights, or another kind of
@@ -197,28 +209,64 @@ def load_trained_weights(source: str, weights: str | None = None) -> Trained:
     folder = _folder(source)
     recipe = RunFolder(folder).recipe()
     if (folder / WEIGHTS_FILE).is_file():
+        if checkpoint is not None:
+            raise ValueError(
+                f"{source} is an exported model with one set of weights; leave --checkpoint "
+                f"{checkpoint} out, or give a run folder"
+            )
         return _load_export(source, folder, recipe, weights)
-    weights = weights or "ema"
-    path, problems = newest_intact_checkpoint(RunFolder(folder).checkpoints)
-    if path is None:
-        if not problems:
-            raise ValueError(f"{source} has no checkpoint yet; train it to at least one first")
-        reasons = "".join(f"\n  skipped: {problem}" for problem in problems)
-        raise ValueError(
-            f"{source} has no usable checkpoint: restore one, or train in another folder{reasons}"
-        )
-    state = load_state(path)
+    with held_checkpoint(RunFolder(folder).checkpoints, checkpoint) as (path, problems):
+        if path is None:
+            raise _no_checkpoint(source, problems)
+        return _load_checkpoint(source, recipe, path, weights or "ema", problems)
+
+
+def _no_checkpoint(source: str, problems: list[str]) -> ValueError:
+    """The error of a run without usable checkpoint."""
+    if not problems:
+        return ValueError(f"{source} has no checkpoint yet; train it to at least one first")
+    reasons = "".join(f"\n  skipped: {problem}" for problem in problems)
+    return ValueError(
+        f"{source} has no usable checkpoint: restore one, or train in another folder{reasons}"
+    )
+
+
+def _load_checkpoint(
+    source: str, recipe: Recipe, path: Path, weights: str, problems: list[str]
+) -> Trained:
+    """Weights of a verified checkpoint of a run."""
+    folder, state = path.parent.parent, load_state(path)
+    tensors, images_seen = _run_weights(RunFolder(folder), path, weights)
     return Trained(
         source=source,
         recipe=recipe,
-        tensors=load_weights(path, weights, verified=True),
+        tensors=tensors,
         weights=weights,
-        images_seen=state["images_seen"],
+        images_seen=images_seen,
         lineage=tuple(state.get("lineage", ())),
         average=_trained_average(recipe, weights),
         latents=stored_latents(state, path),
         skipped_checkpoints=tuple(problems),
         inputs=with_folder_paths(inputs_in(state, str(path)), folder),
+    )
+
+
+def _run_weights(run: RunFolder, path: Path, weights: str) -> tuple[dict[str, Tensor], int]:
+    """Weights of a verified checkpoint, or an average that was reconstructed for the run, with the
+    images that they have seen."""
+    state = load_state(path)
+    names = weight_names(state)
+    reconstructed = run.average(weights)
+    if weights in names or not weights.startswith(POWER_PREFIX):
+        return load_weights(path, weights, verified=True), state["images_seen"]
+    if reconstructed.is_file():
+        return load_average(reconstructed)
+    others = [file.stem for file in sorted(reconstructed.parent.glob(f"{POWER_PREFIX}*"))]
+    raise ValueError(
+        f"{run.path} has no weights {weights!r}; available: {', '.join([*names, *others])}. For a "
+        "run with train.snapshot_every, "
+        f"`pippin average {run.path} --sigma-rel {weights.removeprefix(POWER_PREFIX)}` "
+        "reconstructs them"
     )
 
 

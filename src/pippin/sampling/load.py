@@ -125,6 +125,7 @@ def load_run(
     *,
     data_path: str | None = None,
     autoencoder: str | None = None,
+    checkpoint: int | None = None,
 ) -> LoadedRun:
     """Load the newest good checkpoint of a run folder, or an exported or shipped model.
 
@@ -138,12 +139,13 @@ def load_run(
         data_path: folder of the training images; None = where the run found them. They are opened
             only where they are needed.
         autoencoder: a folder or name; None = the run's.
+        checkpoint: images seen of a run's checkpoint; None = the newest good one.
 
     Raises:
         ValueError: unknown source, or no undamaged checkpoint.
     """
     console = console or Console(stderr=True, quiet=not sampling_group.world.is_rank0)
-    trained = load_trained_weights(str(source), weights)
+    trained = load_trained_weights(str(source), weights, checkpoint)
     for problem in trained.skipped_checkpoints:
         print_above_progress(console, problem, label="skipped checkpoint:")
     if not trained.verified:

@@ -79,7 +79,7 @@ def _find_shared_weights(recipe: Recipe, folder: Path) -> Path | None:
         except ValueError:  # damaged, or of a newer version
             continue
         identical = training_fingerprint(other) == training_fingerprint(recipe)
-        identical = identical and set(recipe.train.ema_extra) <= set(other.train.ema_extra)
+        identical = identical and set(recipe.train.averages) <= set(other.train.averages)
         if identical and _finished(config.parent, recipe):
             return config.parent
     return None

@@ -99,6 +99,28 @@ def lock_directory(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def share_directory(folder: Path) -> Iterator[None]:
+    """Share a folder with other readers: :func:`lock_directory` of another process is refused
+    meanwhile. Waits for a process that has locked it.
+
+    On a file system without such locks, nothing is held.
+
+    Raises:
+        OSError: no such folder.
+    """
+    with _opening:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        _held.add(descriptor)
+    with _holding(descriptor):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        except OSError as error:
+            if error.errno not in LOCKS_UNSUPPORTED:
+                raise
+        yield
+
+
+@contextmanager
 def _holding(descriptor: int) -> Iterator[None]:
     """Release and close a lock file when the body ends."""
     try:

@@ -7,48 +7,17 @@ from typing import Literal
 
 from pippin.config import Config, ConfigError
 from pippin.settings.bounds import above, at_least
-from pippin.settings.marks import NOT_PROTOCOL, added_later
+from pippin.settings.marks import NOT_PROTOCOL, PROTOCOL_IF_CHANGED, added_later
 from pippin.settings.weights import check_weights_name
+from pippin.training.averaging.config import (
+    MAX_SIGMA_REL,
+    Average,
+    PowerProfile,
+    ShareHalfLife,
+)
 
+LoggedQuality = Literal["held_out_loss", "kid", "fd", "alignment"]
 RuleName = Literal["positions", "classes", "semantics", "control", "patches"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImagesHalfLife(Config):
-    """EMA half-life as a number of images."""
-
-    kind: Literal["images"] = "images"
-    images: int = 14_000_000
-    """decay 0.9999 at batch 2048 is a half-life of 14.2 million images."""
-
-    def __post_init__(self) -> None:
-        """Refuse an average without memory."""
-        at_least(self, "train.ema", 1, "images")
-
-    @property
-    def name(self) -> str:
-        """Name of these weights, if they are a further average."""
-        return f"ema-images-{self.images}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShareHalfLife(Config):
-    """EMA half-life as a share of the whole run, so that short runs keep a meaningful average."""
-
-    kind: Literal["share"] = "share"
-    share: float = 0.05
-
-    def __post_init__(self) -> None:
-        """Refuse an average without memory."""
-        above(self, "train.ema", 0, "share")
-
-    @property
-    def name(self) -> str:
-        """Name of these weights, if they are a further average."""
-        return f"ema-share-{self.share}"
-
-
-HalfLife = ImagesHalfLife | ShareHalfLife
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +29,8 @@ class InitConfig(Config):
     shipped model (pippin/...), whose weights must fit this model except as transfer allows; in
     a study also @NAME, one of its own runs."""
     weights: str = "ema"
-    """Weights of the run: ema, raw, or one of its train.ema_extra, such as ema-share-0.1; an
-    exported or shipped model has one kind only."""
+    """Weights of the run: ema, raw, one of its train.ema_extra, such as ema-share-0.1, or an
+    average of `pippin average`; an exported or shipped model has one kind only."""
     transfer: tuple[RuleName, ...] = ()
     """Allowed differences: positions (learned ones are resampled to the new grid), classes (a new
     table; the null class stays), semantics (class to text, or another text encoder), control
@@ -106,22 +75,36 @@ class TrainConfig(Config):
     warmup_images: int = 0
     """Linear warm-up of the learning rates."""
     decay_share: float = 0.0
-    """Last share of the run, over which the rates decay linearly to 0 (Hagele et al. 2024)."""
+    """Last share of the run, over which the rates decay: to 0, or to lr_floor."""
+    lr_schedule: Literal["trapezoid", "cosine", "wsd"] = field(
+        default="trapezoid", metadata=PROTOCOL_IF_CHANGED
+    )
+    """After the warm-up. trapezoid: constant, then linear decay over decay_share (Hagele et al.
+    2024). cosine: half a cosine over the whole rest of the run (Loshchilov & Hutter 2017). wsd:
+    stable, then decay by 1 - sqrt over decay_share (Hu et al. 2024; Hagele et al. 2024)."""
+    lr_floor: float = field(default=0.0, metadata=PROTOCOL_IF_CHANGED)
+    """Learning rates at the end of a decay, as a share of their peak."""
     lr_at: Literal["middle", "end"] = field(default="middle", metadata=added_later("end"))
     """Position within a step's images at which warm-up and decay are evaluated. At the end, the
     value of runs that do not record it, the last step of a decay has rate 0."""
     grad_clip: float | None = 1.0
     """Maximum gradient norm; None = no clipping."""
-    ema: HalfLife = ShareHalfLife()
+    ema: Average = ShareHalfLife()  # noqa: RUF009 (frozen)
     """Average that is used for validation, previews and, by default, sampling."""
     precision: Literal["fp32", "bf16"] = "bf16"
     """bf16: autocast of the forward pass; weights, optimizer and loss stay in fp32."""
     max_bad_steps: int = 10
     """Stop after this many non-finite steps in a row."""
 
-    ema_extra: tuple[HalfLife, ...] = field(default=(), metadata=NOT_PROTOCOL)
-    """Further averages, such as share-0.1 or images-500000. They change nothing else; a sample's
-    protocol names the average used."""
+    ema_extra: tuple[Average, ...] = field(default=(), metadata=NOT_PROTOCOL)
+    """Further averages, such as share-0.1, images-500000 or power-0.1. They change nothing else; a
+    sample's protocol names the average used."""
+    snapshot_every: int = field(default=0, metadata=NOT_PROTOCOL)
+    """Images between snapshots of averages of the widths snapshot_widths, from which `pippin
+    average` reconstructs an EMA of any width later; 0 = none. A snapshot takes 4 bytes a parameter
+    for each width, and stays."""
+    snapshot_widths: tuple[float, ...] = field(default=(0.05, 0.10), metadata=NOT_PROTOCOL)
+    """Relative widths of the averages that snapshots store."""
     compile: bool = field(default=False, metadata=NOT_PROTOCOL)
     """torch.compile each block."""
     parallel: Literal["ddp", "fsdp"] = field(default="ddp", metadata=NOT_PROTOCOL)
@@ -143,26 +126,48 @@ class TrainConfig(Config):
     """Images between evaluations of the held-out loss; 0 = none."""
     preview_every: int = field(default=50_000, metadata=NOT_PROTOCOL)
     """Images between preview grids; 0 = none."""
+    quality_every: int = field(default=0, metadata=NOT_PROTOCOL)
+    """Images between measures of sample quality for the log: KID, FD and, for text models, the
+    alignment with captions; 0 = none."""
+    quality_samples: int = field(default=200, metadata=NOT_PROTOCOL)
+    """Number of samples of each such measure, with fixed seeds and conditions."""
     checkpoint_every: int = field(default=50_000, metadata=NOT_PROTOCOL)
     """Images between checkpoints; the last step always writes one."""
     checkpoint_overlap: bool = field(default=False, metadata=NOT_PROTOCOL)
     """Write checkpoints asynchronously from a copy in CPU memory, while training continues."""
     keep_checkpoints: int = field(default=2, metadata=NOT_PROTOCOL)
     """Number of newest checkpoints kept on disk."""
+    keep_every: int = field(default=0, metadata=NOT_PROTOCOL)
+    """Also keep the first checkpoint at or past each multiple of so many images; 0 = none."""
+    keep_best: LoggedQuality | None = field(default=None, metadata=NOT_PROTOCOL)
+    """Also keep the checkpoint with the best value of this name in the log: held_out_loss, which
+    validate_every measures, or kid, fd or alignment, which quality_every measures; None = none."""
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot be trained."""
         at_least(self, "train", 1, "images", "batch_size", "max_bad_steps")
         at_least(self, "train", 1, "checkpoint_every", "keep_checkpoints", "log_every")
         at_least(self, "train", 1, "micro_batch_size")
+        at_least(self, "train", 3, "quality_samples")
         at_least(self, "train", 0, "workers", "validate_every", "preview_every", "warmup_images")
         at_least(self, "train", 0, "weight_decay", "gradient_checkpointing")
         above(self, "train", 0, "learning_rate", "muon_learning_rate", "grad_clip")
-        names = [half_life.name for half_life in (self.ema, *self.ema_extra)]
+        names = [average.name for average in (self.ema, *self.ema_extra)]
         if len(set(names)) < len(names):
             raise ConfigError(
-                "train.ema_extra must list each half-life once, and none equal to train.ema; got "
+                "train.ema_extra must list each average once, and none equal to train.ema; got "
                 f"{', '.join(names[1:])} with train.ema {names[0]}"
+            )
+        at_least(self, "train", 0, "snapshot_every", "keep_every", "quality_every")
+        if not self.snapshot_widths or len(set(self.snapshot_widths)) < len(self.snapshot_widths):
+            raise ConfigError(
+                "train.snapshot_widths must be one or more different widths, such as 0.05 0.1; "
+                f"got {list(self.snapshot_widths)}"
+            )
+        if not all(0 < width <= MAX_SIGMA_REL for width in self.snapshot_widths):
+            raise ConfigError(
+                f"train.snapshot_widths must be above 0 and at most {MAX_SIGMA_REL:.4f}, the "
+                f"width of the plain mean of all weights; got {list(self.snapshot_widths)}"
             )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"train.betas must be 0 or more and below 1; got {self.betas}")
@@ -170,6 +175,60 @@ class TrainConfig(Config):
             raise ConfigError(
                 f"train.decay_share must lie between 0 and 1; got {self.decay_share}"
             )
+        self._check_schedule()
+        self._check_retention()
+
+    def _check_retention(self) -> None:
+        """Refuse a best checkpoint by a value that is not measured where checkpoints are."""
+        if self.keep_best is None:
+            return
+        name = "validate_every" if self.keep_best == "held_out_loss" else "quality_every"
+        interval = getattr(self, name)
+        if not interval or interval % self.checkpoint_every:
+            raise ConfigError(
+                f"train.keep_best {self.keep_best} needs train.{name} to be a multiple of "
+                f"train.checkpoint_every, {self.checkpoint_every}, so that every measured step "
+                f"has a checkpoint; got {interval}"
+            )
+
+    def _check_schedule(self) -> None:
+        """Refuse a decay that the schedule would ignore, and one that it lacks."""
+        if not 0 <= self.lr_floor < 1:
+            raise ConfigError(f"train.lr_floor must be 0 or more and below 1; got {self.lr_floor}")
+        if self.lr_schedule == "cosine" and self.decay_share:
+            raise ConfigError(
+                "train.decay_share has no effect on train.lr_schedule cosine, which decays over "
+                f"the whole run; got {self.decay_share}: set --train.decay-share 0"
+            )
+        decays = self.lr_schedule == "cosine" or self.decay_share > 0
+        if self.lr_schedule == "wsd" and not decays:
+            raise ConfigError(
+                "train.lr_schedule wsd needs train.decay_share above 0, the share of the run in "
+                "which the rates decay; got 0.0: set --train.decay-share 0.2"
+            )
+        if self.lr_floor and not decays:
+            raise ConfigError(
+                "train.lr_floor has no effect without a decay: set train.decay_share above 0, or "
+                f"train.lr_schedule cosine; got lr_floor {self.lr_floor}"
+            )
+
+    @property
+    def max_checkpoints(self) -> int:
+        """Number of checkpoints on disk at the end of a run, without interruptions."""
+        spaced = self.images // self.keep_every if self.keep_every else 0
+        return self.keep_checkpoints + spaced + (self.keep_best is not None)
+
+    @property
+    def snapshot_profiles(self) -> tuple[PowerProfile, ...]:
+        """Averages that snapshots store."""
+        widths = self.snapshot_widths if self.snapshot_every else ()
+        return tuple(PowerProfile(sigma_rel=width) for width in widths)
+
+    @property
+    def averages(self) -> dict[str, Average]:
+        """All averages that training keeps, by the name of their weights."""
+        further = (*self.ema_extra, *self.snapshot_profiles)
+        return {"ema": self.ema, **{average.name: average for average in further}}
 
     @property
     def total_steps(self) -> int:
@@ -192,11 +251,6 @@ class TrainConfig(Config):
     def micro_batch(self, local: int) -> int:
         """Micro-batch size of a rank with this local batch size."""
         return min(self.micro_batch_size or local, local)
-
-
-def half_life(decay: float, batch_size: int) -> ImagesHalfLife:
-    """EMA half-life in images of a decay per step."""
-    return ImagesHalfLife(images=round(math.log(2) / -math.log(decay) * batch_size))
 
 
 def with_long_intervals(train: TrainConfig) -> TrainConfig:

@@ -30,9 +30,9 @@ from pippin.objective import BatchLoss, Draws, Objective, draw_step
 from pippin.runs.checkpoint import load_checkpoint
 from pippin.system.signals import StopRequest, TrainingDivergedError, TrainingStoppedError
 from pippin.training.config import TrainConfig
-from pippin.training.ema import EMA, averaged_model, half_life_images
+from pippin.training.ema import EMA, averaged_model, build_averages
 from pippin.training.log import RunLog, RunningMeans
-from pippin.training.monitor import Hook, Monitor, StepRecord, reaches
+from pippin.training.monitor import Hook, Periodic, StepRecord, reaches
 from pippin.training.optimizer import build_optimizers, lr_multiplier, set_learning_rates
 from pippin.training.prefetch import Prefetcher
 from pippin.training.state import Saver, restore_state, save_state
@@ -91,11 +91,7 @@ class Trainer:
         if world.size > 1:  # first: FSDP replaces the parameters by shards
             self._loss = wrap_parallel(self._loss, model.denoiser.blocks, world, config.parallel)
         self.optimizers = build_optimizers(model, config)
-        half_lives = {"ema": config.ema, **{other.name: other for other in config.ema_extra}}
-        self.averages = {
-            name: EMA(model, half_life_images(half_life, config.images))
-            for name, half_life in half_lives.items()
-        }
+        self.averages = build_averages(model, config)
         self.step_count = self.bad_steps = self.bad_in_a_row = 0
         self.log_means, self._seconds = RunningMeans(), RunningMeans()
         """Loss and gradient norm of the finite steps since the last log line; times of all."""
@@ -136,7 +132,7 @@ class Trainer:
         self,
         batches: Iterable[Batch],
         hooks: Sequence[Hook] = (),
-        monitors: Sequence[Monitor] = (),
+        monitors: Sequence[Periodic] = (),
         log: RunLog | None = None,
     ) -> None:
         """Train to the end of the run.
@@ -337,14 +333,12 @@ class Trainer:
         """Signal after which all ranks stop: several know it from the step that they share."""
         return record.stop if self.world.size > 1 else self._stop.signal
 
-    def run_monitor(self, monitor: Monitor) -> None:
+    def run_monitor(self, monitor: Periodic) -> None:
         """Run a monitor once the last checkpoint is on disk; all ranks take part."""
         self._saver.wait()
-        with self.averaged(monitor.build) as model:
-            if model is not None:
-                monitor.run(model, self.images_seen)
+        monitor.observe(self)
 
-    def is_missing(self, monitor: Monitor) -> bool:
+    def is_missing(self, monitor: Periodic) -> bool:
         """Whether the run of a monitor that is due at the resumed checkpoint is missing, because
         the earlier process was killed before it; the same on all ranks."""
         due = self.passed(monitor.every) and self.world.is_rank0

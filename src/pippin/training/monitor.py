@@ -2,9 +2,13 @@
 """Record of a training step, and the hooks and monitors that a loop calls after it."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
+from pippin.distributed.world import World
 from pippin.model import LatentDenoiser
+from pippin.training.ema import EMA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,38 @@ Hook = Callable[[StepRecord], None]
 """Called with the record of each step, such as a progress bar."""
 
 
+@runtime_checkable
+class Observed(Protocol):
+    """The part of a trainer that monitors see."""
+
+    world: World
+    averages: dict[str, EMA]
+
+    @property
+    def images_seen(self) -> int:
+        """Number of images seen."""
+
+    def averaged(
+        self, build: Callable[[], LatentDenoiser]
+    ) -> AbstractContextManager[LatentDenoiser | None]:
+        """See :func:`pippin.training.ema.averaged_model`."""
+
+
+@runtime_checkable
+class Periodic(Protocol):
+    """Something that runs at the first step at or past each multiple of ``every`` images."""
+
+    @property
+    def every(self) -> int:
+        """Period in images; 0 = never."""
+
+    def done(self, images: int, /) -> bool:
+        """Whether it has run at this number of images; False makes up for a kill on resume."""
+
+    def observe(self, trainer: Observed) -> None:
+        """Run once; all ranks must call it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Monitor:
     """Validation or previews, at the first step at or past each multiple of ``every`` images."""
@@ -56,3 +92,9 @@ class Monitor:
     """Builds a model of the same shape, which gathered weights need under FSDP."""
     done: Callable[[int], bool] = lambda images: True
     """Whether it has run at this number of images; False makes up for a kill on resume."""
+
+    def observe(self, trainer: Observed) -> None:
+        """Run once; all ranks must call it."""
+        with trainer.averaged(self.build) as model:
+            if model is not None:
+                self.run(model, trainer.images_seen)

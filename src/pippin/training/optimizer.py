@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Optimizers (Muon among them), and the learning-rate schedule in images seen.
+"""Optimizers (Muon among them), and the position of a step in the learning-rate schedule.
 
 Muon is momentum with nearly orthogonalised update matrices: Jordan et al. 2024
 (https://kellerjordan.github.io/posts/muon), with the step size of Liu et al. 2025 (arXiv
@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from pippin.distributed.sharded_tensors import full_tensor, shard_like
 from pippin.model import LatentDenoiser
 from pippin.training.config import TrainConfig
+from pippin.training.schedules import learning_rate_factor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """a, b, c of Jordan's quintic: five iterations bring singular values to about 0.7 .. 1.2."""
@@ -127,8 +128,7 @@ def schedule_position(
 
 
 def lr_multiplier(config: TrainConfig, step: int) -> float:
-    """Multiplier of the learning rates in a step: linear warm-up, constant, then linear decay to 0
-    over the last ``decay_share`` of the run.
+    """Multiplier of the learning rates in a step, see :mod:`pippin.training.schedules`.
 
     It is evaluated at the middle of the step's images, for a run of ``total_steps`` full batches:
     so no step has rate 0, not even the only one of a run. With ``lr_at`` end it is evaluated at
@@ -141,10 +141,7 @@ def lr_multiplier(config: TrainConfig, step: int) -> float:
     seen, length = schedule_position(
         step, images=config.images, batch_size=config.batch_size, lr_at=config.lr_at
     )
-    warmup = seen / config.warmup_images if config.warmup_images else 1.0
-    remaining = 1 - seen / length
-    decay = remaining / config.decay_share if config.decay_share else 1.0
-    return max(0.0, min(1.0, warmup, decay))
+    return learning_rate_factor(config, seen, length)
 
 
 def set_learning_rates(optimizers: Sequence[Optimizer], multiplier: float) -> None:

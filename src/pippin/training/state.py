@@ -15,6 +15,8 @@ from torch.optim import Optimizer
 from pippin.distributed.sharded_tensors import gather_full_tensors, shard_like
 from pippin.distributed.world import World
 from pippin.runs.checkpoint import Checkpoint, save_checkpoint
+from pippin.runs.folder import LOG_FILE
+from pippin.runs.storage.retention import Retention
 from pippin.training.config import TrainConfig
 from pippin.training.ema import EMA
 from pippin.training.optimizer import optimizer_tensors, restore_optimizers
@@ -49,7 +51,11 @@ def save_state(
         for name, ema in averages.items()
     }
     slots = optimizer_tensors(model, optimizers)
-    half_lives = {name: ema.half_life for name, ema in averages.items() if name != "ema"}
+    half_lives = {
+        name: ema.half_life
+        for name, ema in averages.items()
+        if name != "ema" and ema.half_life is not None
+    }
     return Checkpoint(
         model=gather_full_tensors(model.state_dict(), keep=keep, to_cpu=to_cpu),
         ema=averaged.pop("ema"),
@@ -86,7 +92,8 @@ def restore_state(
         )
         raise ValueError(
             f"{path} has the further averages: {saved}; train.ema_extra names: {expected}. "
-            "Averages start with the first step: resume with the saved ones in --train.ema-extra"
+            "Averages start with the first step: resume with the saved ones in --train.ema-extra, "
+            "or in --train.snapshot-widths with --train.snapshot-every"
         )
     current = model.state_dict()
     _refuse_other_shapes(checkpoint, path, current, command)
@@ -125,13 +132,19 @@ class Saver:
 
     Args:
         folder: the run's checkpoint folder.
-        config: number of checkpoints kept, and whether to save asynchronously.
+        config: which checkpoints are kept, and whether to save asynchronously.
         world: the ranks.
     """
 
     def __init__(self, folder: Path, config: TrainConfig, world: World) -> None:
         self.folder, self.world = folder, world
-        self.keep, self.overlap = config.keep_checkpoints, config.checkpoint_overlap
+        self.overlap = config.checkpoint_overlap
+        self.keep = Retention(
+            newest=config.keep_checkpoints,
+            every=config.keep_every,
+            best=config.keep_best,
+            log=folder.parent / LOG_FILE,
+        )
         self._thread: Thread | None = None
         self._failure: BaseException | None = None
 

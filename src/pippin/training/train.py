@@ -30,6 +30,7 @@ from pippin.runs.inputs import RunInputs, read_inputs, state_entry
 from pippin.runs.latents import LATENTS, check_latents, rms_note, stored_latents
 from pippin.runs.prepare import builders_of
 from pippin.runs.provenance import current_inputs
+from pippin.runs.storage.average_snapshots import remove_later_snapshots
 from pippin.system.files import remove_temporary_files
 from pippin.system.lock import folder_lock
 from pippin.system.text import print_above_progress
@@ -37,8 +38,9 @@ from pippin.training.blocks import checkpoint_blocks, compile_blocks
 from pippin.training.initial_weights import load_initial_weights
 from pippin.training.log import RunLog
 from pippin.training.loop import Trainer
-from pippin.training.monitor import Monitor
+from pippin.training.monitor import Periodic
 from pippin.training.progress import progress_hook
+from pippin.training.quality import quality_monitor
 from pippin.training.resume import (
     ResumeRequest,
     note_changes,
@@ -47,6 +49,7 @@ from pippin.training.resume import (
     update_recorded_paths,
     with_null_mask,
 )
+from pippin.training.snapshots import SnapshotMonitor
 from pippin.training.validation import preview_monitor, remove_later_previews, validation_monitor
 
 MAX_NAMED_SKIPPED = 10
@@ -108,6 +111,7 @@ def _train(components: Components, run: RunFolder, request: ResumeRequest, world
                 run.check(recipe, resume=run.resumes(request.resume))
                 remove_temporary_files(folder)
                 remove_temporary_files(run.previews)
+                remove_temporary_files(run.snapshots)
         _check_same_images(components, world)
         trainer, inputs = _prepare_trainer(components, run, world, request)
         _check_same_step(trainer, world)
@@ -136,6 +140,7 @@ def _train(components: Components, run: RunFolder, request: ResumeRequest, world
         components.warn_truncated_captions()
         run.record(recipe, inputs)  # only now, so that an earlier error leaves the folder free
         remove_later_previews(run, trainer.images_seen)
+        remove_later_snapshots(run.snapshots, trainer.images_seen)
         log = RunLog(run.path, trainer.images_seen)
         note_changes(log, inputs, trainer.images_seen)
         length = trainer.total_steps * recipe.train.batch_size
@@ -338,16 +343,19 @@ def _newest_checkpoint(run: RunFolder, console: Console) -> Path | None:
     return path
 
 
-def _monitors(components: Components, log: RunLog | None, run: RunFolder) -> list[Monitor]:
-    """Validation and previews, which run after a step's checkpoint; all ranks take part."""
+def _monitors(components: Components, log: RunLog | None, run: RunFolder) -> list[Periodic]:
+    """Snapshots, validation, previews and sample quality, which run after a step's checkpoint; all
+    ranks take part."""
     return [
+        SnapshotMonitor.of(components.recipe.train, run.snapshots),
         validation_monitor(components, log, run.log),
         preview_monitor(components, run),
+        quality_monitor(components, log, run.log),
     ]
 
 
-def _run_missed(trainer: Trainer, monitors: list[Monitor], missed: list[bool]) -> None:
-    """Run the validation or preview that a kill after the checkpoint prevented."""
+def _run_missed(trainer: Trainer, monitors: list[Periodic], missed: list[bool]) -> None:
+    """Run the monitors that a kill after the checkpoint prevented."""
     for monitor, is_missed in zip(monitors, missed, strict=True):
         if is_missed:
             trainer.run_monitor(monitor)

@@ -77,6 +77,7 @@ SAMPLE_OPTIONS: Groups = {
         "guidance.control-scale",
         "negative-prompt",
         "weights",
+        "checkpoint",
     ),
     "control": (
         "control.original-size",
@@ -105,6 +106,7 @@ EVALUATE_OPTIONS: Groups = {
         "sampling.guidance.semantic-scale",
         "sampling.guidance.control-scale",
         "sampling.weights",
+        "checkpoint",
     ),
     "data": ("data.path", "data.resolution", "autoencoder", "out"),
     "machine": ("device", "batch-size", "sampling.batch-size", "sampling.precision"),

@@ -17,7 +17,7 @@ from pippin.config import ConfigError
 from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, ShapesConfig
 from pippin.settings.conversion import MAX_SETTING
 from pippin.system.text import print_text
-from pippin.training.config import HalfLife, ImagesHalfLife, ShareHalfLife
+from pippin.training.averaging.config import Average, ImagesHalfLife, PowerProfile, ShareHalfLife
 
 T = TypeVar("T")
 _registry = ConstructorRegistry()
@@ -52,20 +52,18 @@ def _weights(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[dict[str, floa
 
 
 @_registry.primitive_rule
-def _half_lives(
+def _averages(
     info: PrimitiveTypeInfo,
-) -> PrimitiveConstructorSpec[tuple[HalfLife, ...]] | None:
+) -> PrimitiveConstructorSpec[tuple[Average, ...]] | None:
     """``share-0.1 images-500000``: any number; tyro would allow only as many as the default."""
-    if info.type != tuple[HalfLife, ...]:
+    if info.type != tuple[Average, ...]:
         return None
     return PrimitiveConstructorSpec(
         nargs="*",
-        metavar="share-SHARE|images-N ...",
-        instance_from_str=lambda words: tuple(map(parse_half_life, words)),
+        metavar="share-SHARE|images-N|power-WIDTH ...",
+        instance_from_str=lambda words: tuple(map(parse_average, words)),
         is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [
-            half_life.name.removeprefix("ema-") for half_life in value
-        ],
+        str_from_instance=lambda value: [average.name.removeprefix("ema-") for average in value],
     )
 
 
@@ -98,8 +96,9 @@ def parse_names(words: list[str]) -> dict[str, str]:
     return values
 
 
-def parse_half_life(text: str) -> HalfLife:
-    """Parse ``share-0.1`` (of the run) or ``images-500000``.
+def parse_average(text: str) -> Average:
+    """Parse ``share-0.1`` (half-life in shares of the run), ``images-500000`` or ``power-0.1``
+    (relative width).
 
     Raises:
         ValueError: anything else.
@@ -110,11 +109,16 @@ def parse_half_life(text: str) -> HalfLife:
             return ShareHalfLife(share=float(number))
         if kind == "images":
             return ImagesHalfLife(images=parse_integer(number))
+        if kind == "power":
+            return PowerProfile(sigma_rel=float(number))
     except ConfigError:
         raise
     except ValueError:
         pass
-    raise ValueError(f"a half-life must look like share-0.1 or images-500000; got {text!r}")
+    raise ValueError(
+        "an average must look like power-0.1, a relative width, or like a half-life, share-0.1 or "
+        f"images-500000; got {text!r}"
+    )
 
 
 def parse_weights(words: list[str]) -> dict[str, float]:

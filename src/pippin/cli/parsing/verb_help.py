@@ -28,6 +28,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "pippin evaluate runs/first --parts held-out quality --num-samples 500",
         "pippin evaluate images --data.path photos --out measures.jsonl",
     ),
+    "average": ("pippin average runs/first --sigma-rel 0.08 0.12",),
     "reference": ("pippin reference photos --out photos.npz --resolution 256",),
     "convert": ("pippin convert DiT-XL-2-256x256.pt models/dit-xl --from dit",),
     "export": ("pippin export runs/first models/first --dtype float16",),

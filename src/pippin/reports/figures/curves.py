@@ -211,6 +211,13 @@ def draw_line(axes: Any, points: Points, position: int, *, linewidth: float, alp
         )
 
 
+def band(
+    axes: Any, x: Sequence[float], low: Sequence[float], high: Sequence[float], position: int
+) -> None:
+    """Fill the area between two lines in the colour of the arm at this position."""
+    axes.fill_between(x, low, high, color=_placeholder(position), alpha=0.15, linewidth=0)
+
+
 def _style(axes: Any, vertical: str, values: list[float]) -> None:
     label_axes(axes, "images seen", vertical)
     axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}")

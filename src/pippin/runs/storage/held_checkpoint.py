@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints of a run that may still train, held while they are read."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from pippin.runs.checkpoint import CheckpointError, checkpoint_problem
+from pippin.runs.checkpoint_folders import list_checkpoints
+from pippin.system.lock import share_directory
+
+
+@contextmanager
+def held_checkpoint(
+    folder: Path, images_seen: int | None = None
+) -> Iterator[tuple[Path | None, list[str]]]:
+    """Newest intact checkpoint, or the one at a number of images, which no training removes
+    within the body; and the reasons why newer ones were skipped.
+
+    Raises:
+        CheckpointError: no intact checkpoint at ``images_seen``; the message lists those there
+            are.
+        FormatError: a checkpoint has a newer format version.
+    """
+    problems: list[str] = []
+    for path in _candidates(folder, images_seen):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(share_directory(path))
+            except FileNotFoundError:  # training removed it meanwhile
+                continue
+            if not path.exists():
+                continue
+            if (problem := checkpoint_problem(path)) is None:
+                yield path, problems
+                return
+        problems.append(problem)
+    if images_seen is not None and problems:
+        raise CheckpointError(problems[0])
+    yield None, problems
+
+
+def _candidates(folder: Path, images_seen: int | None) -> list[Path]:
+    """All checkpoints, the most images first, or the one at a number of images."""
+    paths = list_checkpoints(folder)
+    if images_seen is None:
+        return paths
+    chosen = [path for path in paths if int(path.name) == images_seen]
+    if not chosen:
+        there = ", ".join(path.name for path in reversed(paths)) or "none"
+        raise CheckpointError(
+            f"{folder} has no checkpoint at {images_seen} images; there are: {there}"
+        )
+    return chosen
