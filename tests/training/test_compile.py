@@ -18,9 +18,6 @@ from pippin.evaluation.metrics.cost import trial_outputs
 from pippin.training.blocks import checkpoint_blocks, compile_blocks
 from pippin.training.loop import Trainer
 
-# Dynamo reads all attributes of tensors.
-pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
-
 
 @pytest.fixture(autouse=True)
 def settings():
