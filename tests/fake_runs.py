@@ -19,8 +19,8 @@ from pippin.studies.runner import run_study
 from pippin.studies.shipped.demo import demo_study
 from pippin.system.lock import folder_lock
 from pippin.system.offline import is_offline
+from pippin.system.output import lines_only, progress_hidden
 from pippin.system.signals import TrainingDivergedError
-from pippin.system.text import progress_hidden
 from pippin.system.workers.processes import start_worker
 from pippin.training.config import TrainConfig
 
@@ -57,6 +57,7 @@ def worker_state(metric: str) -> dict[str, object]:
         "offline": is_offline(),
         "hub": os.environ.get("HF_HUB_OFFLINE"),
         "quiet": progress_hidden(),
+        "lines": lines_only(),
         "imports": imported_modules(),
         "description": find_metric(metric).description,
     }

@@ -38,7 +38,9 @@ settings of that part of the [configuration](configuration.md).
   `data prepare`. The file is YAML or JSON, such as the `config.json` of a run;
   `pippin show RECIPE --yaml > FILE.yaml` writes one. Options override the file, and an unknown
   setting in it is refused with the nearest name.
-- **`--quiet`** hides progress bars. Results, notes and errors are still printed.
+- **`--quiet`** hides progress. Results, notes and errors are still printed.
+- **`--verbose`** shows more: a line of training for every line of `log.jsonl`, and the header and
+  the events of a training on a terminal too.
 - **`--offline`**, or `PIPPIN_OFFLINE=1`, turns off downloads for any verb:
   [work without a network](../guides/multi-gpu-and-slurm.md#work-without-a-network).
 - **`--import MODULE`** first imports a module that registers denoisers, conditioners or recipes of

@@ -10,7 +10,15 @@ SKIPPED = {".lock", "lock", "tensorboard", "report.html", "failure.txt", "result
 """Files not compared: locks, TensorBoard's files and reports (which hold times), and the remains
 of failed attempts."""
 TIMES = {
-    *("written", "wall_seconds", "environment", "seconds", "images_per_second", "data_seconds"),
+    *(
+        "written",
+        "wall_seconds",
+        "wall_time",
+        "environment",
+        "seconds",
+        "images_per_second",
+        "data_seconds",
+    ),
     *("step_seconds", "time", "data_wait", "seconds_per_step"),
 }
 """JSON entries that hold times or the machine."""

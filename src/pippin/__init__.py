@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from pippin.studies.execution import execute
     from pippin.studies.runner import run_study
     from pippin.studies.study import Axis, Study
+    from pippin.training.callbacks import Callback
     from pippin.training.train import train
 
 __all__ = [
     "Axis",
+    "Callback",
     "ConfigError",
     "ImageMetric",
     "MetricKind",
@@ -50,6 +52,7 @@ __all__ = [
 ]
 _MODULES = {
     "Axis": "studies.study",
+    "Callback": "training.callbacks",
     "ConfigError": "config",
     "ImageMetric": "evaluation.image_metric",
     "MetricKind": "evaluation.metric",

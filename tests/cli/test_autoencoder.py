@@ -2,6 +2,7 @@
 """``pippin autoencoder train``: from images to a loadable folder."""
 
 import json
+import re
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -32,7 +33,15 @@ def test_it_leaves_a_folder_that_loads(
     loaded = Autoencoder.load(AutoencoderConfig(source=str(tmp_path)))
     assert quality["fingerprint"] == loaded.fingerprint
     assert quality["images_trained_on"] == 8
-    assert f"psnr_mean_of_images: {quality['psnr_mean_of_images']}" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert f"psnr_mean_of_images: {quality['psnr_mean_of_images']}" in printed.out
+    time, values = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", r"(?:, [a-z ]+ [-+.e\d]+)+"
+    expected = (
+        rf"{time} pippin autoencoder train: cpu, from image 0\n"
+        rf"{time} training: 8 of 8 images \(100\.0 %\), \S+ (?:images/s|s/image){values}, in \S+\n"
+        rf"{time} checkpoint written: \S+state\.safetensors\n"
+    )
+    assert re.fullmatch(expected, printed.err), printed.err
 
     before = (tmp_path / WEIGHTS_FILE).read_bytes()
     with pytest.raises(ValueError, match="already holds an autoencoder"):

@@ -3,12 +3,13 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 
 import pytest
@@ -40,7 +41,7 @@ def by_torchrun(words, folder):
         [*TORCHRUN, *words], capture_output=True, text=True, env=ENVIRONMENT, check=False
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 def in_forks(words, folder):
@@ -55,7 +56,11 @@ def in_forks(words, folder):
 
 def run_rank(rank, words, world, folder):
     os.environ |= world | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-    with (folder / f"output-{rank}").open("w") as output, redirect_stdout(output):
+    with (
+        (folder / f"output-{rank}").open("w") as output,
+        redirect_stdout(output),
+        redirect_stderr(output),
+    ):
         assert main(words) == 0
 
 
@@ -63,7 +68,9 @@ def run_rank(rank, words, world, folder):
 def test_two_processes_make_the_run_of_one(recipe, finished_run, parallel, start, tmp_path):
     folder = tmp_path / "run"
     words = command(recipe, tmp_path / "given", folder, parallel=parallel, micro_batch_size=4)
-    assert start(words, tmp_path).count("trained: ") == 1
+    output = start(words, tmp_path)
+    assert output.count("trained: ") == 1
+    assert_one_rank_prints(output)
     ours, theirs = (
         load_file(f / "checkpoints/64/ema.safetensors") for f in (folder, finished_run)
     )
@@ -73,6 +80,23 @@ def test_two_processes_make_the_run_of_one(recipe, finished_run, parallel, start
     assert [line["images"] for line in lines if "held_out_loss" in line] == [32, 64]
     names = sorted(path.name for path in (folder / "previews").iterdir())
     assert names == ["000000032.png", "000000064.png"]
+
+
+def assert_one_rank_prints(text):
+    """Header, lines and events of a run of two processes, each once."""
+    time = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+    assert re.search(r"^  device +cpu, threads 1; world size 2, (ddp|fsdp)$", text, re.M), text
+    rows = r"16 images, 8 on each rank in micro-batches of 4"
+    assert len(re.findall(rf"^  batch +{rows}$", text, re.M)) == 1
+    for event in (
+        "pippin train",
+        "started: ",
+        "checkpoint written: .*/32",
+        "validation at image 32",
+    ):
+        assert len(re.findall(rf"^{time} {event}", text, re.M)) == 1, (event, text)
+    assert len(re.findall(rf"^{time} training: 64 of 64 images", text, re.M)) == 1
+    assert "" not in text.splitlines()
 
 
 def test_a_dead_process_ends_the_other_and_is_named(recipe, tmp_path):

@@ -3,19 +3,23 @@
 
 import json
 import multiprocessing
+import re
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from pippin.config import ConfigError, replace_at
 from pippin.encoders.config import AutoencoderConfig
 from pippin.studies.execution import result_row
 from pippin.studies.results import read
-from pippin.studies.runner import run_study
+from pippin.studies.runner import _RunCount, run_study
 from pippin.studies.study import Axis, Declaration, Study
 from pippin.studies.study_folder import run_name
 from pippin.system.lock import folder_lock
+from pippin.system.progress import Progress
 from pippin.system.signals import TrainingDivergedError, TrainingStoppedError
+from pippin.system.text import print_above_progress
 from pippin.training.config import InitConfig, TrainConfig
 
 
@@ -56,6 +60,36 @@ def test_failure_does_not_cost_the_rest_nor_rerun_what_is_done(study, execute, t
     summary = run_study(study, tmp_path, counted(execute, calls), quiet)
     assert calls == ["disentangled-seed1"]
     assert sorted(summary.statuses.values()) == ["finished"] + ["skipped"] * 5
+
+
+def test_lines_of_a_run_begin_with_its_name(study, execute, tmp_path, capsys):
+    def talk(recipe, folder):
+        console = Console(stderr=True)
+        with Progress(console, "training", total=20) as progress:
+            progress.update(20)
+        print_above_progress(console, "2 prompts", label="truncated captions:")
+        return execute(recipe, folder)
+
+    said = []
+    run_study(replace(study, seeds=(0,)), tmp_path, talk, said.append)
+    lines = capsys.readouterr().err.splitlines()
+    for arm, own in zip(study.arms(), (lines[:2], lines[2:]), strict=True):
+        assert re.fullmatch(rf"\[{arm}-seed0\] \S+ \S+ training: 20 of 20 images .*", own[0])
+        assert own[1:] == [f"[{arm}-seed0] truncated captions: 2 prompts"]
+    assert [line for line in said if line.startswith("study: ")][1].startswith(
+        "study: 2 of 2 runs (100.0 %), "
+    )
+
+
+def test_the_time_of_a_study_that_is_left_counts_the_runs_of_this_call():
+    now = [0.0]
+    counted_runs = _RunCount(done=4, total=8, clock=lambda: now[0])
+    texts = []
+    for _ in range(4):
+        now[0] += 90
+        texts.append(counted_runs.one_more())
+    assert texts[0] == "study: 5 of 8 runs (62.5 %), 90.0 s/run, ETA 0:04:30"
+    assert texts[-1] == "study: 8 of 8 runs (100.0 %), 90.0 s/run, in 0:06:00"
 
 
 def test_divergence_is_a_result(study, execute, tmp_path):

@@ -13,7 +13,7 @@ from pippin.plugins import WorkerModules
 from pippin.studies.executors import LocalExecutor
 from pippin.studies.slurm import Resumable
 from pippin.system.offline import LIBRARY_SWITCHES, SWITCH, offline_mode
-from pippin.system.text import hidden_progress
+from pippin.system.output import hidden_progress
 
 METRIC = """
 from pippin import ImageMetric, declare_metric
@@ -61,7 +61,8 @@ def test_a_worker_takes_over_the_state_of_its_parent_at_its_start(metric_modules
 
     before = state(named)
     assert before == {
-        "offline": False, "hub": None, "quiet": False, "imports": [], "description": ""
+        "offline": False, "hub": None, "quiet": False, "lines": True, "imports": [],
+        "description": "",
     }  # fmt: skip
     with offline_mode(True), hidden_progress():
         plugins.import_modules([named])
@@ -69,7 +70,7 @@ def test_a_worker_takes_over_the_state_of_its_parent_at_its_start(metric_modules
     import_module(program)  # by the program itself
     after = state(program)
     assert inside == {
-        "offline": True, "hub": "1", "quiet": True, "imports": [named],
+        "offline": True, "hub": "1", "quiet": True, "lines": True, "imports": [named],
         "description": f"of {named}",
     }  # fmt: skip
     assert after == before | {"imports": [named], "description": f"of {program}"}

@@ -11,7 +11,8 @@ import pytest
 
 from pippin.system.lines import read_lines
 from pippin.system.lock import FolderBusyError, folder_lock
-from pippin.training.log import RunLog, _silence_writer_thread
+from pippin.training.log import RunLog
+from pippin.training.trackers import TensorBoard, _silence_writer_thread
 
 
 def test_lines_after_the_resumed_checkpoint_and_torn_ones_go(tmp_path):
@@ -36,15 +37,17 @@ def test_a_log_that_finds_no_room_names_its_file(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    log = RunLog(tmp_path, 0)
+    board = TensorBoard(tmp_path, 0)
+    log = RunLog(tmp_path, 0, [board])
     with monkeypatch.context() as patched:
-        patched.setattr(log._board, "add_scalar", full)
+        patched.setattr(board._board, "add_scalar", full)
         with pytest.raises(OSError, match=r"No space left on device: .*tensorboard"):
             log.write(100, loss=0.5)
         patched.setattr(log, "_file", SimpleNamespace(write=full))
         with pytest.raises(OSError, match=r"No space left on device: .*log\.jsonl"):
             log.write(200, loss=0.5)
     log.close()
+    board.close()
 
 
 @pytest.mark.parametrize(
@@ -79,9 +82,14 @@ def test_a_second_process_is_refused_and_a_dead_one_frees_the_folder(tmp_path):
         pass
 
 
-def test_a_value_that_is_not_finite_is_null(tmp_path):
-    log = RunLog(tmp_path, 0)
+def test_a_line_has_the_time_and_null_for_a_value_that_is_not_finite(tmp_path):
+    times = iter([1_800_000_000.12345, 1_800_000_009.0])
+    log = RunLog(tmp_path, 0, clock=lambda: next(times))
     log.write(100, held_out_loss=float("nan"), loss=1.0)
+    log.note(100, "resumed on other data")
     log.close()
     lines = read_lines(tmp_path / "log.jsonl")
-    assert lines.objects[1] == {"images": 100, "held_out_loss": None, "loss": 1.0}
+    wall_time = 1_800_000_000.123
+    expected = {"images": 100, "wall_time": wall_time, "held_out_loss": None, "loss": 1.0}
+    assert lines.objects[1] == expected
+    assert lines.objects[2]["wall_time"] == 1_800_000_009

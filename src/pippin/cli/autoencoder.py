@@ -12,7 +12,7 @@ from pippin.cli.parsing.verb_help import HELP
 from pippin.config import protocol
 from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, check_squares
 from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
-from pippin.system.text import print_text, progress_hidden, redact
+from pippin.system.text import print_text, redact
 
 if TYPE_CHECKING:
     from pippin.training.autoencoder.trainer import AutoencoderTrainer
@@ -111,11 +111,12 @@ def _train(command: TrainAutoencoderCommand, again: str) -> int:
 
 
 def _trained(command: TrainAutoencoderCommand) -> "AutoencoderTrainer":
-    """Train to the end, with a progress bar on stderr."""
+    """Train to the end, with progress on stderr."""
     from rich.console import Console
-    from rich.progress import Progress, TimeRemainingColumn
 
     from pippin.data.sources.factory import build_source
+    from pippin.system.output import progress_verbose
+    from pippin.system.progress import Progress, print_event
     from pippin.training.autoencoder.trainer import CONTENT, AutoencoderTrainer
 
     data = {f"data.{name}": value for name, value in protocol(command.data).items()}
@@ -124,15 +125,20 @@ def _trained(command: TrainAutoencoderCommand) -> "AutoencoderTrainer":
     trainer = AutoencoderTrainer(
         command.train, command.out / "run", resume=command.resume, data=data
     )
-    columns = (*Progress.get_default_columns()[:3], TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=progress_hidden()) as progress:
-        bar = progress.add_task("", total=command.train.images, completed=trainer.images_seen)
+    console, seen, images = Console(stderr=True), trainer.images_seen, command.train.images
+    print_event(console, f"pippin autoencoder train: {trainer.device}, from image {seen}")
+    with Progress(console, "training", total=images, done=seen) as progress:
 
-        def report(images: int, figures: dict[str, float]) -> None:
-            text = " ".join(f"{name} {value:.4g}" for name, value in figures.items())
-            progress.update(bar, completed=images, description=text)
+        def report(images_seen: int, figures: dict[str, float]) -> None:
+            facts = {name.replace("_", " "): f"{value:.4g}" for name, value in figures.items()}
+            facts.pop("images per second", None)
+            progress.update(images_seen, facts=lambda: facts, force=progress_verbose())
 
-        trainer.train(lambda start: training_batches(command, start), report)
+        trainer.train(
+            lambda start: training_batches(command, start),
+            report,
+            lambda path: print_event(console, f"checkpoint written: {path}"),
+        )
     return trainer
 
 

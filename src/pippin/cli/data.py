@@ -19,7 +19,7 @@ from pippin.encoders.config import AutoencoderConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe
 from pippin.system.formats import parse_json
-from pippin.system.text import print_text, progress_hidden
+from pippin.system.text import print_text
 
 if TYPE_CHECKING:
     from pippin.data.cache.latent_cache import LatentCache
@@ -107,19 +107,16 @@ def _import(argv: list[str]) -> int:
     command = parse(ImportCommand, "pippin data import SOURCE", rest, default)
 
     from rich.console import Console
-    from rich.progress import Progress
 
     from pippin.data.importing.importer import import_images, summary
+    from pippin.system.progress import Progress
 
-    with Progress(
-        console=Console(stderr=True), transient=True, disable=progress_hidden()
-    ) as progress:
-        task = progress.add_task("importing shards", total=None)
+    with Progress(Console(stderr=True), "importing", unit="shards") as progress:
         report = import_images(
             command.what,
             command.folder,
             processes=command.processes,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=progress.update,
         )
     before = f", {report.before} of them imported before" if report.before else ""
     print_text(f"{command.folder}: {report.images} images of {report.shards} shards{before}")
@@ -173,21 +170,15 @@ def _check(argv: list[str]) -> int:
 
 
 def _scan(config: ImagesConfig) -> "Scan":
-    """Scan all files again, with a progress bar on stderr."""
+    """Scan all files again, with progress on stderr."""
     from rich.console import Console
-    from rich.progress import Progress
 
     from pippin.data.folder.scan import scan
+    from pippin.system.progress import Progress
 
-    with Progress(
-        console=Console(stderr=True), transient=True, disable=progress_hidden()
-    ) as progress:
-        task = progress.add_task("scanning images", total=None)
-        return scan(
-            config,
-            fresh=True,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
-        )
+    console = Console(stderr=True)
+    with Progress(console, "scanning images", unit="files", brief=True) as progress:
+        return scan(config, fresh=True, progress=progress.update)
 
 
 def _described(config: ImagesConfig, report: "Scan", summary: "Summary | None") -> list[str]:

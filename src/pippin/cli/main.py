@@ -23,8 +23,9 @@ from pippin.cli.imports import take_imports
 from pippin.cli.parsing.verb_help import HELP, SHARED_FLAGS, examples_text
 from pippin.distributed.ranks import is_rank0
 from pippin.system.offline import offline_mode
+from pippin.system.output import hidden_progress, verbose_progress
 from pippin.system.signals import exit_when_stuck, signals_interrupt
-from pippin.system.text import hidden_progress, prefer_utf8, print_text, redact, show_any_text
+from pippin.system.text import prefer_utf8, print_text, redact, show_any_text
 from pippin.system.workers.processes import end_with_launcher
 
 VERBS: dict[str, str] = {
@@ -101,10 +102,13 @@ def _guarded(verb: str, arguments: list[str], modules: list[str]) -> int:
     """Import the modules and run the verb."""
     end_with_launcher()
     try:
+        if {"--quiet", "--verbose"} <= set(arguments):
+            raise ValueError("--quiet and --verbose exclude each other: leave one of them out")
         with (
             signals_interrupt(),
             exit_when_stuck(lambda: _exit_stopped(verb, arguments)),
             hidden_progress("--quiet" in arguments),
+            verbose_progress("--verbose" in arguments),
             offline_mode("--offline" in arguments),
         ):
             if modules:
@@ -168,8 +172,9 @@ def _help() -> str:
         "Apple-to-apple training recipes for latent diffusion models.\n\n"
         f"verbs:\n{verbs}\n\n"
         "`pippin VERB --help` shows the options of a verb. Every verb takes --quiet, which hides "
-        "progress\nbars, --offline, which downloads nothing, and --import MODULE, which first "
-        "imports a module\nthat registers denoisers, conditioners or recipes of your own."
+        "progress,\n--verbose, which shows more of it, --offline, which downloads nothing, and "
+        "--import MODULE,\nwhich first imports a module that registers denoisers, conditioners or "
+        "recipes of your own."
     )
 
 

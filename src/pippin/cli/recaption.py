@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pippin.cli.parsing.options import parse
 from pippin.data.config import ImagesConfig
-from pippin.system.text import print_text, progress_hidden
+from pippin.system.text import print_text
 
 if TYPE_CHECKING:
     from pippin.data.folder.recaption import RecaptionResult
@@ -75,27 +75,24 @@ def main(argv: list[str]) -> int:
 
 
 def _write_captions(command: RecaptionCommand, data: ImagesConfig) -> "RecaptionResult":
-    """Caption the images with the model, with a progress bar on stderr."""
+    """Caption the images with the model, with progress on stderr."""
     from rich.console import Console
-    from rich.progress import Progress
 
     from pippin.data.folder.recaption import write_captions
     from pippin.encoders.captioner import Captioner, captioner_fingerprint
     from pippin.system.device import resolve_device
+    from pippin.system.progress import Progress
 
     assert command.captioner is not None
     source, device = command.captioner, resolve_device(command.device)
-    with Progress(
-        console=Console(stderr=True), transient=True, disable=progress_hidden()
-    ) as progress:
-        task = progress.add_task("captioning images", total=None)
+    with Progress(Console(stderr=True), "captioning") as progress:
         return write_captions(
             data,
             command.column,
             lambda: Captioner(source, max_tokens=command.max_tokens, device=device),
             fingerprint=captioner_fingerprint(source, command.max_tokens),
             batch_size=command.batch_size,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=progress.update,
         )
 
 

@@ -127,7 +127,7 @@ def run(
     }
     for data in folders.values():  # an empty folder would fail in every run
         list_images(data).check_layout(data.path)
-    summary = run_study(study, folder, execute, _say, pretrain, executor)
+    summary = run_study(study, folder, execute, _report, pretrain, executor)
     print_text(f"report: {render_report(folder)}")
     if summary.interrupted:
         return RESUMABLE
@@ -146,3 +146,12 @@ def _list() -> int:
 
 def _say(text: str) -> None:
     print_text(text, error=True)
+
+
+def _report(text: str) -> None:
+    """Print a message of the study, with the time in a log file."""
+    from rich.console import Console
+
+    from pippin.system.progress import prints_lines, with_time
+
+    print_text(with_time(text) if prints_lines(Console(stderr=True)) else text, error=True)

@@ -24,6 +24,7 @@ from pippin.evaluation.features.extraction import (
     ImageHash,
     build_features,
     outputs,
+    watched,
 )
 from pippin.evaluation.features.inception import NAME as INCEPTION
 from pippin.evaluation.images import log_skipped_files, open_images
@@ -86,7 +87,7 @@ def stream_statistics(extractor: FeatureExtractor, batches: ImageStream) -> Refe
     hasher = ImageHash()
     statistics: dict[str, GaussianStatistics] = {}
     sizes = set()
-    for images in batches:
+    for images in watched(batches):
         features = outputs(extractor, images)
         for name in ("values", "spatial"):
             if name in features:

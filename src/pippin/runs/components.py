@@ -7,7 +7,6 @@ from functools import cached_property
 
 import torch
 from rich.console import Console
-from rich.progress import Progress
 
 from pippin.conditioning.config import TextSemantic
 from pippin.data.cache.build import build_cache
@@ -34,7 +33,8 @@ from pippin.runs.text_inputs import (
 )
 from pippin.runs.training_record import TrainingRecord
 from pippin.system.device import resolve_device
-from pippin.system.text import print_above_progress, progress_hidden
+from pippin.system.progress import Progress
+from pippin.system.text import print_above_progress
 from pippin.types import TruncatedCaption
 
 
@@ -137,10 +137,10 @@ class Components(RunImages):
         if not self.located.cache.enabled:
             return EncodedViews(source, self.raw_autoencoder, device=self.device)
         self.builders.wait()
+        shown = self.builders.is_main
         with Progress(
-            console=self.console, disable=not self.builders.is_main or progress_hidden()
+            self.console, "caching latents", unit="views", resumes=True, shown=shown
         ) as progress:
-            task = progress.add_task("caching latents", total=None)
             return build_cache(
                 source,
                 self.raw_autoencoder,
@@ -149,7 +149,7 @@ class Components(RunImages):
                 workers=self.recipe.train.workers,
                 verify=self.builders.verify,
                 ready=self.builders.ready,
-                progress=lambda done, total: progress.update(task, completed=done, total=total),
+                progress=progress.update,
                 say=self._log_cache if self.builders.is_main else None,
             )
 
@@ -263,20 +263,17 @@ class Components(RunImages):
     def _captions_of(self, source: ImageSource, builders: Builders) -> ImageCaptions:
         assert self.text_rule is not None
         builders.wait()
-        hidden = not builders.is_main
+        shown = builders.is_main
         with Progress(
-            console=self.console, transient=True, disable=hidden or progress_hidden()
+            self.console, "encoding captions", unit="captions", resumes=True, shown=shown
         ) as progress:
-            task = progress.add_task("encoding captions", total=None, visible=False)
             return ImageCaptions(
                 source,
                 self.located.text,
                 self.text_rule,
                 lambda: self.text_encoder,
                 self.recipe.seed,
-                lambda done, total: progress.update(
-                    task, completed=done, total=total, visible=True
-                ),
+                progress.update,
                 builders.verify,
                 builders.ready,
                 self.device,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import Progress
 
 from pippin.config import fingerprint, protocol
 from pippin.control import Control, Size
@@ -19,7 +18,8 @@ from pippin.sampling.request import request_conditions, resolve_controls
 from pippin.sampling.sample_folder import SampleFolder, SampleRow
 from pippin.sampling.sampler import SampleBatch
 from pippin.system.lock import folder_lock
-from pippin.system.text import print_above_progress, progress_hidden
+from pippin.system.progress import Progress
+from pippin.system.text import print_above_progress
 from pippin.types import Conditions, Images, Prompt, TextFeatures, TruncatedCaption
 
 
@@ -206,10 +206,8 @@ def _draw_share(
     by_row = dict(zip(rows, controls, strict=True)) if controls is not None else None
     own = batches[world.rank :: world.size]
     sampler = run.sampler(config)
-    with Progress(
-        console=run.components.console, transient=True, disable=progress_hidden()
-    ) as progress:
-        task = progress.add_task("sampling", total=sum(map(len, own)))
+    title = "sampling" if world.size == 1 else f"sampling on rank 0 of {world.size}"
+    with Progress(run.components.console, title, total=sum(map(len, own))) as progress:
         for batch in own:
             prompts, seeds = _prompts_and_seeds(batch)
             batch_controls = [by_row[row] for row in batch] if by_row is not None else None
@@ -220,7 +218,7 @@ def _draw_share(
             ):
                 for row, image in zip(batch, sampled.images, strict=True):
                     folder.add(row, image)
-            progress.advance(task, len(batch))
+            progress.advance(len(batch))
 
 
 def _size(run: LoadedRun, config: SamplingConfig) -> Size:
@@ -239,22 +237,19 @@ def _sample_batches(
     config: SamplingConfig,
     text: TextFeatures | None = None,
 ) -> Iterator[Iterator[SampleBatch]]:
-    """Batches of images with a progress bar."""
+    """Batches of images, with their progress."""
     controls = resolve_controls(run, config.control, prompts, seeds, _size(run, config))
     if text is None:
         _warn_truncated_prompts(run, prompts, config)
     conditions = _conditions(run, prompts, seeds, config, controls, text)
     sampler = run.sampler(config)
-    with Progress(
-        console=run.components.console, transient=True, disable=progress_hidden()
-    ) as progress:
-        task = progress.add_task("sampling", total=len(seeds))
+    with Progress(run.components.console, "sampling", brief=True) as progress:
         yield sampler.batches(
             conditions,
             list(seeds),
             run.components.autoencoder,
             run.recipe.data.resolution,
-            progress=lambda done, total: progress.update(task, completed=done),
+            progress=progress.update,
         )
 
 

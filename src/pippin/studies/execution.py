@@ -28,6 +28,7 @@ from pippin.studies.study_folder import run_name
 from pippin.system.files import make_folder, write_text
 from pippin.system.formats import write_versioned_json
 from pippin.system.installation import environment
+from pippin.system.output import named_lines
 from pippin.system.signals import TrainingDivergedError, TrainingStoppedError
 from pippin.system.text import print_above_progress
 from pippin.system.workers.processes import worker_failure_message
@@ -135,7 +136,9 @@ def execute_run(
     status: Status = "finished"
     message = ""
     try:
-        rows = [result_row(study, arm, recipe, measure) for measure in execute(recipe, run_folder)]
+        with named_lines(run_folder.name):
+            measures = execute(recipe, run_folder)
+        rows = [result_row(study, arm, recipe, measure) for measure in measures]
     except TrainingStoppedError:
         raise
     except Exception as error:  # a failure of one run must not stop the others

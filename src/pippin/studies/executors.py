@@ -19,6 +19,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from pippin.config import ConfigError
 from pippin.plugins import WorkerModules
+from pippin.system.output import LINES_ONLY
 from pippin.system.signals import signals_interrupt
 from pippin.system.workers.processes import end_with_parent
 
@@ -133,7 +134,7 @@ class LocalJob:
         # Fork a server that has imported torch but not initialised CUDA: workers start quickly.
         # It keeps the environment of the first job, so each job brings its own.
         start = _WorkerStart(
-            environment=dict(os.environ) | {"OMP_NUM_THREADS": str(threads)},
+            environment=dict(os.environ) | {"OMP_NUM_THREADS": str(threads), LINES_ONLY: "1"},
             modules=WorkerModules.of_this_process(),
             threads=threads,
             slot=slot,

@@ -16,6 +16,7 @@ from pippin.studies.fairness import start_of
 from pippin.studies.results import Outcome, Results, Row, append
 from pippin.studies.study import Study
 from pippin.studies.study_folder import run_name
+from pippin.system.output import named_lines
 from pippin.system.signals import TrainingDivergedError, TrainingStoppedError
 
 Pretrain = Callable[[Recipe, Path], None]
@@ -81,7 +82,8 @@ class StudyStarts:
         assert self.pretrain is not None
         try:
             folder = start_folder(self.folder, start.name, start.seed)
-            self.pretrain(self.recipe(start), folder)
+            with named_lines(folder.name):
+                self.pretrain(self.recipe(start), folder)
         except TrainingStoppedError:
             raise
         except Exception as error:  # runs that do not depend on this start go on

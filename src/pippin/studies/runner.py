@@ -7,6 +7,7 @@ from each arm's evaluation, so other metrics are refused before anything is trai
 execution may measure anything: there, each finished run reports missing metrics.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +36,7 @@ from pippin.studies.study import Study
 from pippin.studies.study_folder import declare, run_name
 from pippin.system.files import make_folder, remove_temporary_files
 from pippin.system.lock import folder_lock
+from pippin.system.progress import Clock, RateWindow, progress_text
 from pippin.system.signals import TrainingStoppedError, signals_interrupt
 
 
@@ -159,6 +161,7 @@ def run_study(
         starts = StudyStarts(study, folder, pretrain)
         runs = RunContext(study=study, folder=folder, execute=execute, starts=starts)
         pending, statuses = pending_runs(study, before)
+        counted = _RunCount(len(statuses), len(statuses) + len(pending))
         run_all = _run_sequentially if executor is None else partial(run_concurrently, executor)
         interrupted = False
         try:
@@ -170,10 +173,34 @@ def run_study(
                     absent = unmeasured(study, name, read(folder / "results.jsonl"))
                     if absent:
                         progress(absent)
+                progress(counted.one_more())
         except (KeyboardInterrupt, TrainingStoppedError):
             progress("stopped; finished runs are kept")
             interrupted = True
         return Summary(statuses=statuses, interrupted=interrupted)
+
+
+class _RunCount:
+    """Count of the runs that have ended, with the remaining time.
+
+    Args:
+        done: runs that earlier calls finished.
+        total: all runs.
+        clock: monotonic clock.
+    """
+
+    def __init__(self, done: int, total: int, clock: Clock = time.monotonic) -> None:
+        self.done, self.total, self.clock = done, total, clock
+        self.started = clock()
+        self.rate = RateWindow(self.started, done)
+
+    def one_more(self) -> str:
+        """Message after one more run has ended."""
+        self.done += 1
+        now = self.clock()
+        self.rate.add(now, self.done)
+        took = now - self.started
+        return f"study: {progress_text(self.done, self.total, 'runs', self.rate, took, {})}"
 
 
 def _run_sequentially(

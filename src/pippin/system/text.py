@@ -20,12 +20,13 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, quote_plus, unquote
 
 from rich.console import Console
 from rich.text import Text
+
+from pippin.system.output import with_line_name
 
 BOM = "\ufeff"
 MARKS = (  # longer first: UTF-32's little-endian mark begins with UTF-16's
@@ -248,7 +249,8 @@ def print_text(text: object = "", *, error: bool = False) -> None:
         text: anything.
         error: print to standard error, for everything that is not a result.
     """
-    print(printable(text), file=sys.stderr if error else sys.stdout, flush=True)
+    stream = sys.stderr if error else sys.stdout
+    print(f"{printable(text)}\n", end="", file=stream, flush=True)  # in one write
 
 
 def plain_text(text: object) -> Text:
@@ -256,36 +258,17 @@ def plain_text(text: object) -> Text:
     return Text(printable(text))
 
 
-QUIET = "PIPPIN_QUIET"
-"""Environment variable by which worker processes know that progress bars are hidden."""
-
-
-@contextmanager
-def hidden_progress(hidden: bool = True) -> Iterator[None]:
-    """Hide progress bars inside the context, also those of processes started there; results, notes
-    and errors are still printed."""
-    if not hidden or progress_hidden():
-        yield
-        return
-    os.environ[QUIET] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop(QUIET, None)
-
-
-def progress_hidden() -> bool:
-    """Whether :func:`hidden_progress` hides progress bars."""
-    return os.environ.get(QUIET) == "1"
-
-
 def print_above_progress(console: Console, text: object, *, label: str = "") -> None:
-    """Print a line above the progress bars of a console.
+    """Print a line above the progress bars of a console; see
+    :func:`pippin.system.output.named_lines`.
 
     Args:
         console: the console with the bars.
         text: anything; brackets are not read as markup.
         label: kind of line, shown in yellow before the text.
     """
-    head = [(f"{printable(label)} ", "yellow")] if label else []
-    console.print(Text.assemble(*head, printable(text)), soft_wrap=True)
+    head = f"{printable(label)} " if label else ""
+    line = Text(with_line_name(f"{head}{printable(text)}"))
+    if head and (start := line.plain.find(head)) >= 0:
+        line.stylize("yellow", start, start + len(head))
+    console.print(line, soft_wrap=True)

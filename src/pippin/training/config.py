@@ -17,6 +17,7 @@ from pippin.training.averaging.config import (
 )
 
 LoggedQuality = Literal["held_out_loss", "kid", "fd", "alignment"]
+TrackerName = Literal["tensorboard", "wandb", "mlflow", "none"]
 RuleName = Literal["positions", "classes", "semantics", "control", "patches"]
 
 
@@ -142,6 +143,9 @@ class TrainConfig(Config):
     keep_best: LoggedQuality | None = field(default=None, metadata=NOT_PROTOCOL)
     """Also keep the checkpoint with the best value of this name in the log: held_out_loss, which
     validate_every measures, or kid, fd or alignment, which quality_every measures; None = none."""
+    tracker: TrackerName = field(default="tensorboard", metadata=NOT_PROTOCOL)
+    """Program that shows numbers and previews, beside log.jsonl: TensorBoard, Weights & Biases
+    (wandb) or MLflow; none = log.jsonl only."""
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot be trained."""

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training log: log.jsonl and TensorBoard, with means between two lines."""
+"""Training log: log.jsonl and the callbacks that follow it, with means between two lines."""
 
 import math
-import threading
-from collections.abc import Mapping
-from functools import cache
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pippin.system.files import name_file_in_errors
 from pippin.system.lines import keep_lines, line_text
+from pippin.training.callbacks import Callback, Callbacks
+from pippin.training.monitor import StepRecord
 
 
 class RunningMeans:
@@ -45,71 +46,98 @@ class RunningMeans:
 
 
 class RunLog:
-    """Appends one JSON object per line to log.jsonl, and scalars to TensorBoard.
+    """Appends one JSON object per line to log.jsonl, and tells the callbacks of a run.
 
     Args:
         folder: the run folder.
         resume_at: images seen at the resumed checkpoint; later lines, written by a process that
             was killed before its next checkpoint, are removed.
+        callbacks: of the run.
+        clock: seconds since the epoch, for ``wall_time``.
     """
 
-    def __init__(self, folder: Path, resume_at: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.path = folder / "log.jsonl"
+    def __init__(
+        self,
+        folder: Path,
+        resume_at: int,
+        callbacks: Sequence[Callback] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.path, self.callbacks, self._clock = folder / "log.jsonl", Callbacks(callbacks), clock
         keep_lines(self.path, lambda line: _is_before(line, resume_at))
         self._file = self.path.open("a", encoding="utf-8")
-        self._events = folder / "tensorboard"
-        _silence_writer_thread()
-        with name_file_in_errors(self._events):
-            self._board: Any = SummaryWriter(self._events, purge_step=resume_at + 1)
+
+    def step(
+        self, record: StepRecord, seconds: Mapping[str, float], means: Mapping[str, float]
+    ) -> None:
+        """Write the line of the steps since the last one.
+
+        Args:
+            record: the newest step.
+            seconds: means of its step_seconds (``step``) and data_seconds (``data``).
+            means: means of the finite steps: ``loss`` and ``grad_norm``.
+        """
+        self.write(
+            record.images_seen,
+            images_per_second=record.batch_size / seconds["step"],
+            data_wait=seconds["data"] / seconds["step"],
+            learning_rate=record.learning_rate,
+            bad_steps=record.bad_steps,
+            **means,
+        )
 
     def write(self, images: int, **values: float) -> None:
-        """Write a line {"images": ..., **values}; null stands for a non-finite value.
+        """Write a line {"images": ..., "wall_time": ..., **values}; null stands for a value that
+        is not finite.
 
         Raises:
             OSError: disk full or not writable; the error names the file.
         """
-        finite = {name: v if math.isfinite(v) else None for name, v in values.items()}
-        with name_file_in_errors(self.path):
-            self._file.write(line_text({"images": images, **finite}))
-            self._file.flush()
-        with name_file_in_errors(self._events):
-            for name, value in values.items():
-                self._board.add_scalar(name, value, images)
+        self._write(images, values)
+        self.callbacks.call("on_log", images, values)
+
+    def validation(self, images: int, **values: float) -> None:
+        """Write a line of a validation.
+
+        Raises:
+            OSError: as :meth:`write`.
+        """
+        self._write(images, values)
+        self.callbacks.call("on_validation", images, values)
 
     def note(self, images: int, text: str) -> None:
-        """Write a line {"images": ..., "note": text} that explains a feature of the curves.
+        """Write a line {"images": ..., "wall_time": ..., "note": text} that explains a feature of
+        the curves.
 
         Raises:
-            OSError: disk full or not writable; the error names the file.
+            OSError: as :meth:`write`.
         """
-        with name_file_in_errors(self.path):
-            self._file.write(line_text({"images": images, "note": text}))
-            self._file.flush()
+        self._append(images, {"note": text})
+
+    def checkpoint(self, path: Path) -> None:
+        """Tell the callbacks that a checkpoint is on disk."""
+        self.callbacks.call("on_checkpoint", path)
+
+    def preview(self, images: int, path: Path) -> None:
+        """Tell the callbacks that a grid of samples is on disk."""
+        self.callbacks.call("on_preview", images, path)
 
     def close(self) -> None:
-        """Flush and close both."""
+        """Flush and close the file."""
         with name_file_in_errors(self.path):
             self._file.close()
-        with name_file_in_errors(self._events):
-            self._board.close()
+
+    def _write(self, images: int, values: Mapping[str, float]) -> None:
+        self._append(images, {name: v if math.isfinite(v) else None for name, v in values.items()})
+
+    def _append(self, images: int, entries: Mapping[str, Any]) -> None:
+        line = {"images": images, "wall_time": round(self._clock(), 3), **entries}
+        with name_file_in_errors(self.path):
+            self._file.write(line_text(line))
+            self._file.flush()
 
 
 def _is_before(line: dict[str, Any], images: int) -> bool:
     """Whether a line was written at or before ``images``; one without a valid count is damaged."""
     seen = line.get("images", 0)
     return isinstance(seen, int) and seen <= images
-
-
-@cache
-def _silence_writer_thread() -> None:
-    """Suppress the traceback of TensorBoard's thread on a full disk: its next write raises."""
-    previous = threading.excepthook
-
-    def hook(args: threading.ExceptHookArgs) -> None:
-        is_writer = type(args.thread).__name__ == "_AsyncWriterThread"
-        if not (is_writer and isinstance(args.exc_value, OSError)):
-            previous(args)
-
-    threading.excepthook = hook

@@ -141,7 +141,8 @@ class Trainer:
             batches: this rank's rows, endless, starting at the image ``images_seen``.
             hooks: fast hooks, called after each step, before its checkpoint.
             monitors: run after the step's checkpoint is on disk; the same on all ranks.
-            log: gets a line every ``log_every`` images; None on ranks other than 0.
+            log: gets a line every ``log_every`` images, and each checkpoint; None on ranks other
+                than 0.
 
         Raises:
             OSError: a checkpoint could not be written, on all ranks after the same step; with
@@ -151,6 +152,7 @@ class Trainer:
         """
         self.model.train()
         self._stop = StopRequest()
+        self._saver.on_saved = None if log is None else log.checkpoint
         with self._stop, self._saver.completed_on_error(except_for=TrainingStoppedError):
             prefetcher = Prefetcher(iter(batches), self._computing)
             while not self.finished:
@@ -317,17 +319,8 @@ class Trainer:
         if record.finite:
             self.log_means.add({"loss": record.loss, "grad_norm": record.grad_norm})
         self._seconds.add({"data": record.data_seconds, "step": record.step_seconds})
-        if log is None or not (self.finished or self.passed(self.config.log_every)):
-            return
-        seconds = self._seconds.take()
-        log.write(
-            record.images_seen,
-            images_per_second=record.batch_size / seconds["step"],
-            data_wait=seconds["data"] / seconds["step"],
-            learning_rate=record.learning_rate,
-            bad_steps=record.bad_steps,
-            **self.log_means.take(),
-        )
+        if log is not None and (self.finished or self.passed(self.config.log_every)):
+            log.step(record, self._seconds.take(), self.log_means.take())
 
     def _stop_signal(self, record: StepRecord) -> int | None:
         """Signal after which all ranks stop: several know it from the step that they share."""

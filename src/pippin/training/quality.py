@@ -182,7 +182,7 @@ def quality_monitor(components: Components, log: RunLog | None, lines: Path) -> 
             print_above_progress(components.console, error, label="no quality:")
             values = {"kid": float("nan"), "fd": float("nan")}
         if log is not None:
-            log.write(images_seen, **values)
+            log.validation(images_seen, **values)
 
     def done(images: int) -> bool:
         written = read_lines(lines).objects.values()

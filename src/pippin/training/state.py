@@ -3,6 +3,7 @@
 
 import errno
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -147,6 +148,9 @@ class Saver:
         )
         self._thread: Thread | None = None
         self._failure: BaseException | None = None
+        self.on_saved: Callable[[Path], None] | None = None
+        """Called on rank 0, in the thread that trains, when a checkpoint is on disk."""
+        self._saved: deque[Path] = deque()
 
     @property
     def failed(self) -> bool:
@@ -180,6 +184,7 @@ class Saver:
                 self._write(checkpoint)
         if not self.overlap:
             self.raise_on_all_ranks(self.world.any_rank(self.failed))
+            self._report()
 
     def wait(self) -> None:
         """Wait until the last checkpoint is on disk; only rank 0 waits.
@@ -192,9 +197,11 @@ class Saver:
         self.check()
 
     def check(self) -> None:
-        """Raise an earlier failure before the next step, in a run with a single process."""
+        """Raise an earlier failure before the next step, in a run with a single process, and
+        report a checkpoint that has been written since."""
         if self.world.size == 1:
             self._raise_failure()
+        self._report()
 
     def finish(self) -> None:
         """Wait on all ranks until the last checkpoint is on disk.
@@ -204,6 +211,7 @@ class Saver:
         """
         self._join()
         self.raise_on_all_ranks(self.world.any_rank(self.failed))
+        self._report()
 
     def raise_on_all_ranks(self, failed: bool) -> None:
         """Raise on all ranks once they share that rank 0 failed to save."""
@@ -227,6 +235,12 @@ class Saver:
                 warnings.warn(f"a checkpoint was not saved: {error}", stacklevel=2)
             raise
 
+    def _report(self) -> None:
+        while self._saved:
+            path = self._saved.popleft()
+            if self.on_saved is not None:
+                self.on_saved(path)
+
     def _join(self) -> None:
         if self._thread is not None:
             self._thread.join()
@@ -240,11 +254,13 @@ class Saver:
     def _write(self, checkpoint: Checkpoint) -> None:
         try:
             save_checkpoint(self.folder, checkpoint, keep=self.keep)
+            self._saved.append(self.path(checkpoint.state["images_seen"]))
         except Exception as error:  # raised once all ranks know
             self._failure = error
 
     def _write_in_thread(self, checkpoint: Checkpoint) -> None:
         try:
             save_checkpoint(self.folder, checkpoint, keep=self.keep)
+            self._saved.append(self.path(checkpoint.state["images_seen"]))
         except BaseException as error:  # raised later in the training loop
             self._failure = error

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin train``: start or resume a run, and train it to its last checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from shlex import quote
@@ -35,11 +35,12 @@ from pippin.system.files import remove_temporary_files
 from pippin.system.lock import folder_lock
 from pippin.system.text import print_above_progress
 from pippin.training.blocks import checkpoint_blocks, compile_blocks
+from pippin.training.callbacks import Callback, Callbacks, RunStart
 from pippin.training.initial_weights import load_initial_weights
 from pippin.training.log import RunLog
 from pippin.training.loop import Trainer
 from pippin.training.monitor import Periodic
-from pippin.training.progress import progress_hook
+from pippin.training.progress import TrainingProgress, print_header
 from pippin.training.quality import quality_monitor
 from pippin.training.resume import (
     ResumeRequest,
@@ -50,6 +51,7 @@ from pippin.training.resume import (
     with_null_mask,
 )
 from pippin.training.snapshots import SnapshotMonitor
+from pippin.training.trackers import build_tracker, check_tracker
 from pippin.training.validation import preview_monitor, remove_later_previews, validation_monitor
 
 MAX_NAMED_SKIPPED = 10
@@ -64,6 +66,7 @@ def train(
     console: Console | None = None,
     allow_changed_data: bool = False,
     places: Mapping[str, str] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> None:
     """Train a recipe in a run folder, to its end.
 
@@ -78,9 +81,10 @@ def train(
             trained on; its record says so from then on.
         places: setting -> path, of settings that were recorded elsewhere and are unchanged:
             the ``places`` of :class:`pippin.runs.inputs.RunInputs`.
+        callbacks: called on rank 0 while training, see :class:`Callback`.
 
     Raises:
-        ConfigError: settings that do not fit.
+        ConfigError: settings that do not fit, or a tracker that is not installed.
         ValueError: the folder is in use or holds another run, there is nothing to resume, or a
             run would resume on other data or other classes.
         TrainingDivergedError, TrainingStoppedError: see :class:`Trainer`.
@@ -96,19 +100,28 @@ def train(
         if not run.resumes(resume):
             check_start(recipe)
         request = ResumeRequest(resume=resume, allow_changed_data=allow_changed_data)
-        _train(components, run, request, world)
+        _train(components, run, request, world, Callbacks(callbacks))
 
 
-def _train(components: Components, run: RunFolder, request: ResumeRequest, world: World) -> None:
+def _train(
+    components: Components,
+    run: RunFolder,
+    request: ResumeRequest,
+    world: World,
+    callbacks: Callbacks,
+) -> None:
     recipe, folder, console = components.recipe, run.path, components.console
     with ExitStack() as locks:
         with world.rank0_first():
+            if world.is_rank0:
+                check_tracker(recipe.train.tracker)
             _log_skipped_images(components)  # before the folder is made: an error leaves no folder
             _log_buckets(components)
             check_data(components, resumed=run.resumes(request.resume))
             if world.is_rank0:
                 locks.enter_context(folder_lock(folder))
                 run.check(recipe, resume=run.resumes(request.resume))
+                print_header(components, run, world)
                 remove_temporary_files(folder)
                 remove_temporary_files(run.previews)
                 remove_temporary_files(run.snapshots)
@@ -141,13 +154,27 @@ def _train(components: Components, run: RunFolder, request: ResumeRequest, world
         run.record(recipe, inputs)  # only now, so that an earlier error leaves the folder free
         remove_later_previews(run, trainer.images_seen)
         remove_later_snapshots(run.snapshots, trainer.images_seen)
-        log = RunLog(run.path, trainer.images_seen)
+        own = (
+            TrainingProgress(console),
+            build_tracker(recipe.train.tracker, run.path, trainer.images_seen, console),
+        )
+        log = RunLog(run.path, trainer.images_seen, [*own, *callbacks.callbacks])
         note_changes(log, inputs, trainer.images_seen)
-        length = trainer.total_steps * recipe.train.batch_size
-        with closing(log), progress_hook(run.path.name, length, console) as bar:
+        with closing(log), log.callbacks.running(_start(trainer, recipe, run)):
             monitors = _monitors(components, log, run)
             _run_missed(trainer, monitors, missed)
-            trainer.train(loader, [bar], monitors, log)
+            trainer.train(loader, [log.callbacks.step], monitors, log)
+
+
+def _start(trainer: Trainer, recipe: Recipe, run: RunFolder) -> RunStart:
+    return RunStart(
+        recipe=recipe,
+        folder=run.path,
+        images_seen=trainer.images_seen,
+        images=trainer.total_steps * recipe.train.batch_size,
+        parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
+        world_size=trainer.world.size,
+    )
 
 
 def _log_skipped_images(components: Components) -> None:
@@ -349,7 +376,7 @@ def _monitors(components: Components, log: RunLog | None, run: RunFolder) -> lis
     return [
         SnapshotMonitor.of(components.recipe.train, run.snapshots),
         validation_monitor(components, log, run.log),
-        preview_monitor(components, run),
+        preview_monitor(components, run, log),
         quality_monitor(components, log, run.log),
     ]
 

@@ -38,7 +38,7 @@ def validation_monitor(components: Components, log: RunLog | None, lines: Path) 
             held_out.append(HeldOut(components))
         headline = held_out[0].losses(model)[0]
         if log is not None:
-            log.write(images_seen, held_out_loss=headline.value)
+            log.validation(images_seen, held_out_loss=headline.value)
 
     def done(images: int) -> bool:
         written = read_lines(lines).objects.values()
@@ -65,9 +65,17 @@ def remove_later_previews(folder: RunFolder, images_seen: int) -> None:
             path.unlink()
 
 
-def preview_monitor(components: Components, folder: RunFolder) -> Monitor:
+def preview_monitor(
+    components: Components, folder: RunFolder, log: RunLog | None = None
+) -> Monitor:
     """Write ``previews/IMAGES.png`` every ``preview_every`` images: seeds from 0 on with classes
-    in turn, or with held-out captions, which ``previews/manifest.json`` lists."""
+    in turn, or with held-out captions, which ``previews/manifest.json`` lists.
+
+    Args:
+        components: components of the run.
+        folder: of the previews.
+        log: is told of each; None on ranks other than 0.
+    """
 
     def preview(model: LatentDenoiser, images_seen: int) -> None:
         run = LoadedRun(
@@ -96,6 +104,8 @@ def preview_monitor(components: Components, folder: RunFolder) -> Monitor:
             rows = [_manifest_row(seed, str(prompt)) for seed, prompt in enumerate(prompts)]
             write_json(folder.previews / "manifest.json", {"images": rows})
         save_png(image_grid(images), folder.preview(images_seen))
+        if log is not None:
+            log.preview(images_seen, folder.preview(images_seen))
 
     return Monitor(
         every=components.recipe.train.preview_every,

@@ -64,6 +64,7 @@ RECIPE_OPTIONS: Groups = {
         "train.compile",
         "train.parallel",
         "train.workers",
+        "train.tracker",
     ),
 }
 """Options of a recipe, for every verb that takes one."""

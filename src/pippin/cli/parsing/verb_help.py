@@ -3,8 +3,8 @@
 
 HELP = ("-h", "--help", "--help-all")
 """Words that ask for help; ``--help-all`` lists all options where ``--help`` lists common ones."""
-SHARED_FLAGS = ("--quiet", "--offline")
-"""Flags of every verb: hide progress bars; download nothing."""
+SHARED_FLAGS = ("--quiet", "--verbose", "--offline")
+"""Flags of every verb: hide progress; show more of it; download nothing."""
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "demo": ("pippin demo --folder runs/demo",),
     "data": (

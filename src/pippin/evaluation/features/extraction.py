@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float32, Float64, Int
+from rich.console import Console
 from torch import Tensor
 
 from pippin.evaluation.config import EvaluationConfig
@@ -16,6 +17,7 @@ from pippin.evaluation.features.efflite0 import EffLite0
 from pippin.evaluation.features.inception import Inception
 from pippin.evaluation.metrics.kid import unbiased_within
 from pippin.evaluation.metrics.prdc import squared_radii
+from pippin.system.progress import Progress
 from pippin.types import Images, ImageStream
 
 
@@ -104,6 +106,15 @@ def check_same_extractor(first: Features, second: Features) -> None:
         )
 
 
+def watched(batches: ImageStream) -> ImageStream:
+    """The same batches, with lines of progress in a log file if they take long."""
+    console = Console(stderr=True)
+    with Progress(console, "extracting features", brief=True, bar=False) as progress:
+        for images in batches:
+            yield images
+            progress.advance(len(images))
+
+
 def extract(extractor: FeatureExtractor, batches: ImageStream) -> Features:
     """Features of a stream of image batches, one batch of images in memory at a time.
 
@@ -117,7 +128,7 @@ def extract(extractor: FeatureExtractor, batches: ImageStream) -> Features:
     """
     batches_by_name: dict[str, list[Tensor]] = {}
     hasher = ImageHash()
-    for images in batches:
+    for images in watched(batches):
         for name, rows in outputs(extractor, images).items():
             batches_by_name.setdefault(name, []).append(rows)
         hasher.add(images)

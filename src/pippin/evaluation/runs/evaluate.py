@@ -127,10 +127,9 @@ class _Evaluation:
         run = self.run
         measures = cost_measures(run.recipe, run.num_classes, run.components.latent_shape)
         data = data_protocol(run.components)
-        for name, (enabled, compute) in self._parts().items():
-            if enabled:
-                part = stages.measure(name, compute)
-                measures += [replace(m, protocol=m.protocol | data) for m in part]
+        parts = {name: part for name, (enabled, part) in self._parts().items() if enabled}
+        for measure in stages.measure_all(parts, run.components.console):
+            measures.append(replace(measure, protocol=measure.protocol | data))
         if "quality" in self.config.parts:
             self._keep_shown_samples()
         remove_samples(self.folder.evaluation / "untrained")

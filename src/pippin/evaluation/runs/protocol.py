@@ -20,8 +20,11 @@ distance from it is the floor, the level of a perfect model:
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from pippin.config import fingerprint
 from pippin.data.sources.openmoji_table import Split
@@ -34,6 +37,7 @@ from pippin.recipes.recipe import Recipe
 from pippin.rng import permutation
 from pippin.system.formats import FORMATS, VERSION, check_format
 from pippin.system.lines import append_lines, read_lines
+from pippin.system.progress import Progress
 
 KIND = "results"
 """Key of :data:`pippin.system.formats.FORMATS`."""
@@ -60,6 +64,18 @@ class Stages:
         line = {"key": self.key, "stage": stage, "measures": values}
         append_lines(self.path, [{VERSION: FORMATS[KIND], **line}])
         return measures
+
+    def measure_all(
+        self, parts: Mapping[str, Callable[[], list[Measure]]], console: Console
+    ) -> Iterator[Measure]:
+        """The measures of all parts, in order, with progress on the console."""
+        with Progress(
+            console, "evaluating", total=len(parts), unit="parts", each=True, bar=False
+        ) as progress:
+            for number, (name, compute) in enumerate(parts.items()):
+                progress.update(number, facts=partial(dict, now=name))
+                yield from self.measure(name, compute)
+            progress.update(len(parts), facts=dict)
 
     def done(self) -> None:
         """Remove the file once all parts are finished: the next evaluation starts over."""

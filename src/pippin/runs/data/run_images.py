@@ -4,7 +4,6 @@
 from functools import cached_property
 
 from rich.console import Console
-from rich.progress import Progress
 
 from pippin.config import ConfigError
 from pippin.data.config import DataConfig, ImagesConfig, NoDataConfig, OpenMojiConfig
@@ -16,7 +15,7 @@ from pippin.data.sources.openmoji_table import CLASSES
 from pippin.recipes.recipe import Recipe
 from pippin.runs.inputs import captions_read
 from pippin.runs.training_record import TrainingRecord, refuse_reordered_classes
-from pippin.system.text import progress_hidden
+from pippin.system.progress import Progress
 
 
 class RunImages:
@@ -124,13 +123,8 @@ class RunImages:
 
     @cached_property
     def _train_source(self) -> ImageSource:
-        with Progress(console=self.console, transient=True, disable=progress_hidden()) as progress:
-            task = progress.add_task("scanning images", total=None, visible=False)
-
-            def show(done: int, total: int) -> None:
-                progress.update(task, completed=done, total=total, visible=True)
-
-            return build_source(self.data, "train", show)
+        with Progress(self.console, "scanning images", unit="files", brief=True) as progress:
+            return build_source(self.data, "train", progress.update)
 
     @cached_property
     def held_out_source(self) -> ImageSource:

@@ -14,6 +14,7 @@ from pippin.recipes.recipe import Recipe
 from pippin.studies.contrasts import Contrast, Prediction
 from pippin.studies.shipped.transfer import OTHER_DATA
 from pippin.studies.study import Study
+from pippin.training.config import TrackerName
 
 DEFAULT_FEATURES = "efflite0"
 """Features of the metrics of shipped studies, and suffix of these metrics' names."""
@@ -43,6 +44,8 @@ class TrainMachine:
     """Write checkpoints while the next steps are computed."""
     keep_checkpoints: int | None = None
     """Number of newest checkpoints that stay on disk."""
+    tracker: TrackerName | None = None
+    """tensorboard, wandb, mlflow or none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,6 +35,7 @@ from pippin.training.log import RunLog, RunningMeans
 from pippin.training.monitor import reaches
 from pippin.training.optimizer import Muon, schedule_position, set_learning_rates
 from pippin.training.state import restore_state, save_state
+from pippin.training.trackers import TensorBoard
 from pippin.types import Images
 
 CONTENT = "data.content"
@@ -135,16 +136,25 @@ class AutoencoderTrainer:
         """Number of images seen, which determines the position in the data."""
         return self.step_count * self.config.batch_size
 
-    def train(self, batches: Batches, report: Report) -> None:
+    def train(
+        self, batches: Batches, report: Report, saved: Callable[[Path], None] = lambda path: None
+    ) -> None:
         """Train to the end of the run.
+
+        Args:
+            batches: of the images.
+            report: called with each log line.
+            saved: called with the file of each checkpoint.
 
         Raises:
             FloatingPointError: loss or gradient is not finite; the last checkpoint is kept.
             TrainingStoppedError: SIGINT or SIGTERM, after a checkpoint.
         """
-        stream, log = batches(self.images_seen), RunLog(self.folder, self.images_seen)
+        stream = batches(self.images_seen)
+        board = TensorBoard(self.folder, self.images_seen)
+        log = RunLog(self.folder, self.images_seen, [board])
         start, first = time.perf_counter(), self.images_seen
-        with closing(log), StopRequest() as stop:
+        with closing(board), closing(log), StopRequest() as stop:
             while self.images_seen < self.config.images:
                 self.log_means.add(self.step(next(stream)))
                 if self._due(self.config.log_every):
@@ -155,6 +165,7 @@ class AutoencoderTrainer:
                     start, first = time.perf_counter(), self.images_seen
                 if self._due(self.config.checkpoint_every) or stop.signal is not None:
                     self.save()
+                    saved(self.folder / STATE_FILE)
                 if stop.signal is not None:
                     raise TrainingStoppedError(stop.signal, self.folder / STATE_FILE)
 
