@@ -290,7 +290,7 @@ def test_parquet_files_are_read_from_servers_that_cannot_seek(server, tmp_path, 
 
 
 def test_a_lost_connection_is_tried_again(server, tmp_path, monkeypatch):
-    monkeypatch.setattr("pippin.data.importing.remote.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("pippin.data.importing.retries.time.sleep", lambda seconds: None)
     server.cut = 3
     source = f"{server.url}/s-00.tar"
     result = import_images(ImportConfig(source=source), tmp_path / "out")
