@@ -10,6 +10,7 @@ import pytest
 import torch
 from archives import archive, archive_of
 from PIL import Image
+from processes import run_ranks
 
 from pippin.config import ConfigError
 from pippin.data.cache.build import build_cache
@@ -150,6 +151,20 @@ def test_a_killed_build_repeats_one_shard_at_most(shards, tmp_path, make_encoder
     _, built = streamed(shards, tmp_path / "two", encoder, again)
     assert encoder.calls <= (3 - done) * 3 and done == (fail_at - 1) // 3
     assert contents(built) == expected and contents(tmp_path / "two") == files
+
+
+def test_two_processes_encode_each_shard_once_to_the_same_bytes(shards, tmp_path, make_encoder):
+    cache = cache_of(tmp_path / "caches")
+    _, alone = streamed(shards, tmp_path / "own", make_encoder(), cache)
+
+    def work(world, folder):
+        encoder = make_encoder()
+        streamed(shards, tmp_path / "two", encoder, cache_of(tmp_path / "again"))
+        return encoder.calls
+
+    assert sum(run_ranks(2, work, tmp_path / "meeting")) == 9
+    assert contents(tmp_path / "again" / alone.name) == contents(alone)
+    assert contents(tmp_path / "two") == contents(tmp_path / "own")
 
 
 def test_damaged_files_are_encoded_again(shards, tmp_path, make_encoder):
