@@ -190,7 +190,7 @@ def test_threads_change_no_byte(shards, tmp_path, encoder):
 
 def test_a_bounded_sample_of_files_is_kept(shards, tmp_path, encoder):
     cache, kept = cache_of(tmp_path / "caches"), {}
-    for keep in (0, 4, 7, 50):
+    for keep in (1, 4, 7, 50):
         own, _ = streamed(shards, tmp_path / f"own{keep}", encoder, cache, keep=keep)
         names = {path for path in contents(tmp_path / f"own{keep}") if path[0].isdigit()}
         kept[keep] = names
@@ -200,7 +200,7 @@ def test_a_bounded_sample_of_files_is_kept(shards, tmp_path, encoder):
         assert {with_files.key(i) for i in range(len(with_files))} <= names
         for index in range(len(with_files)):
             assert with_files.image(index).shape[1:] == with_files.original_size(index)
-    assert [len(names) for names in kept.values()] == [0, 4, 7, 18]
+    assert [len(names) for names in kept.values()] == [1, 4, 7, 18]
     assert kept[4] <= kept[7] <= kept[50]
     lacking = next(i for i in range(len(own)) if own.key(i) not in kept[4])
     small, _ = streamed(shards, tmp_path / "own4", encoder, cache, keep=4)

@@ -63,6 +63,5 @@ class ShardsConfig(ImportConfig):
     and drift."""
 
     def __post_init__(self) -> None:
-        """Reject negative numbers."""
-        at_least(self, "shards", 1, "shards")
-        at_least(self, "shards", 0, "keep")
+        """Reject numbers below one: without kept files nothing could be held out."""
+        at_least(self, "shards", 1, "shards", "keep")

@@ -13,6 +13,7 @@ from pippin.config import ConfigError
 from pippin.data.importing.columns import Columns
 from pippin.data.importing.open_files import open_seekable, open_stream
 from pippin.data.importing.remote import datasets_library, format_of, stem_of
+from pippin.data.importing.retries import with_retries
 from pippin.data.importing.rows import FileSlice, OpenShard, Row, ShardSchema
 from pippin.data.importing.shard_rows import (
     count_values,
@@ -56,18 +57,21 @@ class FileShard:
             ConfigError: the file cannot be read.
         """
         datasets_library()
-        kind = format_of(self.place)
         try:
-            if kind == "tar":
-                with open_stream(self.place) as stream:
-                    return read_archive_schema(stream)
-            with open_seekable(self.place, scratch, copy_urls=False) as file:
-                return read_parquet_schema(file)
+            return with_retries(lambda: self._read_schema(scratch))
         except ConfigError:
             raise
         except Exception as error:  # the type depends on the reader of the format
             shown, why = strip_url_secrets(self.place), self._explained(error)
-            raise ConfigError(f"{shown} cannot be read as {NAMES[str(kind)]}: {why}") from None
+            kind = NAMES[str(format_of(self.place))]
+            raise ConfigError(f"{shown} cannot be read as {kind}: {why}") from None
+
+    def _read_schema(self, scratch: Path) -> ShardSchema:
+        if format_of(self.place) == "tar":
+            with open_stream(self.place) as stream:
+                return read_archive_schema(stream)
+        with open_seekable(self.place, scratch, copy_urls=False) as file:
+            return read_parquet_schema(file)
 
     @contextmanager
     def open(self, columns: Columns, scratch: Path) -> Iterator[OpenShard]:

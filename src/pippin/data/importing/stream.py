@@ -36,7 +36,13 @@ from pippin.data.source import hash_fraction
 from pippin.data.views.crop import apply_control
 from pippin.data.views.views import draw_view
 from pippin.images.files import UnreadableImageError, decode_image
-from pippin.system.files import atomic_write, make_folder, name_file_in_errors, sync_tree
+from pippin.system.files import (
+    atomic_write,
+    make_folder,
+    name_file_in_errors,
+    remove_temporary_files,
+    sync_tree,
+)
 from pippin.types import stack_controls
 
 RECORD = "shards.json"
@@ -196,6 +202,7 @@ def stream_shard(
         require_caption=source.config.require_caption,
     )
     prepare = _Preparation(shard, data)
+    remove_temporary_files(source.folder / shard_folder(shard))  # of a process that was killed
     with name_file_in_errors(source.folder):
         for row, facts, views in _map_ahead(prepare, rows, threads):
             part.files.append(facts)

@@ -140,7 +140,8 @@ class _Builder:
             if not claims.is_only_builder():
                 claims.join_build()
                 return
-            remove_temporary_files(self.folder)
+            for folder in (self.folder, self.source.scratch):
+                remove_temporary_files(folder)  # of builders that were killed
             complete = [self._is_complete(shard, verify) for shard in self.source.shards]
             if not all(complete):
                 (self.folder / MANIFEST).unlink(missing_ok=True)
