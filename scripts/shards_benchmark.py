@@ -2,7 +2,7 @@
 """Latents straight from shards over HTTP: throughput, memory, files, kill -9, equal bytes.
 
     python scripts/shards_benchmark.py --folder DIR
-    python scripts/shards_benchmark.py --folder DIR --images 100000 --shards 100 --side 256
+    python scripts/shards_benchmark.py --folder DIR --images 100000 --shards 100 --side 64
 
 Writes archives of noise images with captions into DIR and serves them on this machine, behind a
 redirect, with faults: some first requests are answered with status 503, others with half of the
@@ -15,13 +15,14 @@ one is cut in the middle of a member. Then `pippin data prepare` encodes them:
   of shards that were encoded twice, and the hash.
 
 The exit code is 1 if a hash differs, or if a tenth of the shards needs less than 0.8 times the
-memory of all. DIR must be new or empty.
+memory of all. DIR must be new. The latents of a trial are removed after it.
 """
 
 import argparse
 import hashlib
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -187,13 +188,15 @@ class Bench:
             sys.exit(f"the command failed: see {self.folder / f'{name}.log'}")
         times = sorted(path.stat().st_mtime for path in self.records(name))
         span = times[-1] - times[0]
-        return Trial(
+        trial = Trial(
             seconds=seconds,
             rate=(len(times) - 1) * self.per_shard / span if span else 0.0,
             megabytes=usage.ru_maxrss / 1024,
             content=content(self.folder / name),
             files=sum(path.is_file() for path in (self.folder / name).rglob("*")),
         )
+        shutil.rmtree(self.folder / name / "caches")
+        return trial
 
     def records(self, name: str) -> list[Path]:
         """Records of finished shards."""
@@ -218,7 +221,7 @@ class Bench:
 
 
 def content(folder: Path) -> str:
-    """Hash over names and bytes of all files; signatures and locks apart."""
+    """Hash over names and bytes of all files but locks."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != "lock":

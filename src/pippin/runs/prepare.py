@@ -89,7 +89,7 @@ def builders_of(world: World) -> Builders:
 
 @dataclass(frozen=True, kw_only=True)
 class _Work:
-    """What each process builds."""
+    """Caches that each process builds."""
 
     recipe: Recipe
     shards: ShardsConfig | None

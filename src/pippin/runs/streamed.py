@@ -14,11 +14,11 @@ from pippin.data.config import CacheConfig, ImagesConfig
 from pippin.data.folder.image_table import has_table
 from pippin.data.importing.config import ShardsConfig
 from pippin.data.importing.parts import PARTS
-from pippin.data.importing.stream import recorded_identity, recorded_source
-from pippin.data.importing.stream_build import build_streamed
-from pippin.data.importing.stream_tables import SUMMARY
 from pippin.data.moments import Encoder
 from pippin.data.sources.images import ImageFolderSource
+from pippin.data.streaming.build import build_streamed
+from pippin.data.streaming.source import recorded_identity, recorded_source
+from pippin.data.streaming.tables import SUMMARY
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.recipes.checks import check_resolution
 from pippin.recipes.recipe import Recipe

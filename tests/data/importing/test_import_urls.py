@@ -16,7 +16,7 @@ from pippin.data.config import CacheConfig, ImagesConfig
 from pippin.data.importing.config import ImportConfig, ShardsConfig
 from pippin.data.importing.importer import import_images
 from pippin.data.importing.shards import PARTS
-from pippin.data.importing.stream_build import build_streamed
+from pippin.data.streaming.build import build_streamed
 
 pytest.importorskip("datasets")
 fsspec = pytest.importorskip("fsspec")

@@ -44,7 +44,7 @@ class Part:
     """``row``, ``key`` and ``reason`` of the rows in ``lost``."""
     files: list[dict[str, Any]] | None = None
     """Facts about the file of each row, of shards that were not unpacked; see
-    :mod:`pippin.data.importing.stream`."""
+    :mod:`pippin.data.streaming.reading`."""
 
     def skip(self, shard: int, number: int | None, key: str, reason: str) -> None:
         """Record a skipped row; None = the rows after the last one."""

@@ -78,7 +78,9 @@ def open_archive(file: BinaryFile, images: Collection[str], *, salvage: bool = F
     start = file.read(HTML_BYTES).lstrip().lower()
     file.seek(0)
     if start.startswith((b"<!doctype html", b"<html")):
-        raise DamagedArchiveError("it is an HTML page, such as a login or an error, no archive")
+        raise DamagedArchiveError(
+            "it is an HTML page, such as a login, and no archive of this format"
+        )
     unread: Counter[str] = Counter()
     faults: list[str] = []
     members = read_members(file, unread)

@@ -20,10 +20,10 @@ from pippin.data.folder.table_scan import SKIPPED
 from pippin.data.importing.config import ImportConfig, ShardsConfig
 from pippin.data.importing.importer import import_images
 from pippin.data.importing.parts import PARTS
-from pippin.data.importing.stream_build import build_streamed
 from pippin.data.loader import LatentLoader
 from pippin.data.moments import bucketed_moments
 from pippin.data.sources.images import ImageFolderSource
+from pippin.data.streaming.build import build_streamed
 from pippin.runs.streamed import streamed_moments
 
 pytest.importorskip("datasets")

@@ -23,16 +23,10 @@ from pippin.data.folder.image_table import has_table
 from pippin.data.importing.config import ShardsConfig
 from pippin.data.importing.import_sources import Shard
 from pippin.data.importing.parts import write_part
-from pippin.data.importing.stream import (
-    ShardSource,
-    content_of,
-    open_source,
-    read_streamed_part,
-    source_identity,
-    stream_shard,
-)
-from pippin.data.importing.stream_tables import write_tables
 from pippin.data.moments import Encoder
+from pippin.data.streaming.reading import content_of, read_streamed_part, stream_shard
+from pippin.data.streaming.source import ShardSource, open_source, source_identity
+from pippin.data.streaming.tables import write_tables
 from pippin.system.files import make_folder, remove_temporary_files
 
 Progress = Callable[[int, int], None]
