@@ -25,8 +25,8 @@ from pippin.model import LatentDenoiser, build_model
 from pippin.recipes.checks import check_recipe, check_resolution
 from pippin.recipes.recipe import Recipe
 from pippin.runs.data.run_images import RunImages
+from pippin.runs.data.streamed import streamed_moments
 from pippin.runs.latents import check_latents, measure_latents
-from pippin.runs.streamed import streamed_moments
 from pippin.runs.text_inputs import (
     ImageCaptions,
     check_encoder,

@@ -23,7 +23,7 @@ from pippin.distributed.world import World, distributed_world, set_device
 from pippin.recipes.recipe import Recipe
 from pippin.runs.components import Components
 from pippin.runs.data.check_data import check_data
-from pippin.runs.streamed import encode_shards, find_shards_config
+from pippin.runs.data.streamed import encode_shards, find_shards_config
 from pippin.system.signals import in_main_thread, signals_interrupt
 from pippin.system.text import print_above_progress
 from pippin.system.workers.processes import run_pickled_call, worker_failure_message

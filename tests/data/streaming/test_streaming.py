@@ -24,7 +24,7 @@ from pippin.data.loader import LatentLoader
 from pippin.data.moments import bucketed_moments
 from pippin.data.sources.images import ImageFolderSource
 from pippin.data.streaming.build import build_streamed
-from pippin.runs.streamed import streamed_moments
+from pippin.runs.data.streamed import streamed_moments
 
 pytest.importorskip("datasets")
 
