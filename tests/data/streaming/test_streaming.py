@@ -12,6 +12,7 @@ from archives import archive, archive_of
 from PIL import Image
 from processes import run_ranks
 
+from pippin.conditioning.config import TextSemantic
 from pippin.config import ConfigError
 from pippin.data.cache.build import build_cache
 from pippin.data.cache.manifest import CacheError
@@ -24,7 +25,10 @@ from pippin.data.loader import LatentLoader
 from pippin.data.moments import bucketed_moments
 from pippin.data.sources.images import ImageFolderSource
 from pippin.data.streaming.build import build_streamed
+from pippin.encoders.config import TextConfig
 from pippin.runs.data.streamed import streamed_moments
+from pippin.runs.text_inputs import ImageCaptions
+from pippin.types import TextFeatures
 
 pytest.importorskip("datasets")
 
@@ -146,6 +150,8 @@ def test_a_killed_build_repeats_one_shard_at_most(shards, tmp_path, make_encoder
     again = cache_of(tmp_path / "again")
     with pytest.raises(KeyboardInterrupt):
         streamed(shards, tmp_path / "two", make_encoder(fail_at=fail_at), again)
+    with pytest.raises(ValueError, match="is being encoded from shards"):
+        ImageFolderSource(data_of(tmp_path / "two"), "train")
     done = len(list((tmp_path / "again").glob("*/shard-0000?.json")))
     encoder = make_encoder()
     _, built = streamed(shards, tmp_path / "two", encoder, again)
@@ -310,6 +316,36 @@ def test_the_split_and_number_of_images_need_no_other_latents(shards, tmp_path, 
     latents = streamed_moments(own, encoder, cache, "sha256")
     fetched = latents.fetch(torch.tensor([2, 0]), torch.tensor([1, 0]))
     assert fetched.label.tolist() == [own.label(2), own.label(0)]
+
+
+class LengthEncoder:
+    """Text encoder whose features are the length of a caption; counts the captions."""
+
+    def __init__(self):
+        self.count = 0
+
+    def encode(self, captions, num_tokens):
+        self.count += len(captions)
+        lengths = torch.tensor([float(len(caption)) for caption in captions])
+        tokens = lengths.view(-1, 1, 1).expand(-1, num_tokens, 2)
+        return TextFeatures(tokens=tokens, mask=torch.ones(len(captions), num_tokens).bool())
+
+    def truncated(self, captions, num_tokens):
+        return []
+
+
+def test_captions_of_shards_share_the_cache_of_an_import(shards, tmp_path, encoder):
+    cache, text = cache_of(tmp_path / "caches"), LengthEncoder()
+    source, _ = imported(shards, tmp_path / "files", encoder, cache)
+    own, _ = streamed(shards, tmp_path / "own", encoder, cache)
+    config = TextConfig(captions={"name": 1.0, "class": 1.0}, folder=str(tmp_path / "text"))
+    rule = TextSemantic(token_features=2, num_tokens=3, padding="zero")
+    read = []
+    for images in (own, source):
+        captions = ImageCaptions(images, config, rule, lambda: text, 0, fingerprint="length")
+        read.append((captions.first, captions.measured(torch.arange(len(own))).tokens))
+    assert text.count == len({"", *read[0][0], *own.class_names})
+    assert read[0][0] == read[1][0] and torch.equal(read[0][1], read[1][1])
 
 
 def test_parquet_files_are_encoded_too(tmp_path, encoder):

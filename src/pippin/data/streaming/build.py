@@ -25,7 +25,7 @@ from pippin.data.importing.import_sources import Shard
 from pippin.data.importing.parts import write_part
 from pippin.data.moments import Encoder
 from pippin.data.streaming.reading import content_of, read_streamed_part, stream_shard
-from pippin.data.streaming.source import ShardSource, open_source, source_identity
+from pippin.data.streaming.shard_source import ShardSource, open_source, source_identity
 from pippin.data.streaming.tables import write_tables
 from pippin.system.files import make_folder, remove_temporary_files
 

@@ -25,7 +25,7 @@ from pippin.data.importing.import_sources import Shard
 from pippin.data.importing.parts import Part, read_part, shard_folder
 from pippin.data.importing.shards import RowImage, read_images
 from pippin.data.source import hash_fraction
-from pippin.data.streaming.source import ShardSource
+from pippin.data.streaming.shard_source import ShardSource
 from pippin.data.views.crop import apply_control
 from pippin.data.views.views import draw_view
 from pippin.images.files import UnreadableImageError, decode_image

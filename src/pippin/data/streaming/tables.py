@@ -19,7 +19,7 @@ from pippin.data.folder.table_scan import SKIPPED
 from pippin.data.importing.import_sources import Shard
 from pippin.data.importing.importer import summary, write_metadata
 from pippin.data.importing.parts import PARTS, Part, read_part
-from pippin.data.streaming.source import ShardSource
+from pippin.data.streaming.shard_source import ShardSource
 from pippin.system.files import atomic_write, write_text
 from pippin.system.text import strip_url_secrets
 

@@ -17,7 +17,7 @@ from pippin.data.importing.parts import PARTS
 from pippin.data.moments import Encoder
 from pippin.data.sources.images import ImageFolderSource
 from pippin.data.streaming.build import build_streamed
-from pippin.data.streaming.source import recorded_identity, recorded_source
+from pippin.data.streaming.shard_source import recorded_identity, recorded_source
 from pippin.data.streaming.tables import SUMMARY
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.recipes.checks import check_resolution

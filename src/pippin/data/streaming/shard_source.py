@@ -10,6 +10,7 @@ import PIL
 
 from pippin.config import ConfigError
 from pippin.data.cache.shard_claims import ShardClaims
+from pippin.data.folder.listing import FROM_SHARDS
 from pippin.data.importing.columns import Columns
 from pippin.data.importing.config import ShardsConfig
 from pippin.data.importing.import_sources import Shard, find_shards
@@ -18,8 +19,6 @@ from pippin.data.importing.parts import PARTS
 from pippin.data.importing.shard_files import FileShard
 from pippin.system.files import make_folder
 
-RECORD = "shards.json"
-"""File in ``.parts`` with the source and columns that a user gave."""
 DECODER = f"Pillow {PIL.__version__}"
 NOT_IDENTITY = ("keep",)
 """Settings of a source that do not change latents."""
@@ -52,7 +51,7 @@ def recorded_source(folder: Path) -> ShardsConfig | None:
     Raises:
         ConfigError: the record is damaged.
     """
-    path = folder / PARTS / RECORD
+    path = folder / FROM_SHARDS
     return ShardsConfig.load(path) if path.is_file() else None
 
 
@@ -83,7 +82,7 @@ def _salvaging(shard: Shard) -> Shard:
 
 def _check_record(config: ShardsConfig, folder: Path) -> None:
     """Record the source in a new folder, or compare it with the record."""
-    path = folder / PARTS / RECORD
+    path = folder / FROM_SHARDS
     if (folder / PARTS / "import.json").exists():
         raise ConfigError(f"{folder} holds an import of image files: give a new --data.path")
     if not any((folder / PARTS).glob("[0-9]*.json")):  # other settings are allowed until then
@@ -107,5 +106,5 @@ def source_identity(config: ShardsConfig, columns: Columns) -> dict[str, Any]:
 
 def recorded_identity(folder: Path) -> dict[str, Any]:
     """See :func:`source_identity`; of a prepared folder."""
-    config = ShardsConfig.load(folder / PARTS / RECORD)
+    config = ShardsConfig.load(folder / FROM_SHARDS)
     return source_identity(config, Columns.load(folder / PARTS / COLUMNS))
