@@ -22,7 +22,7 @@ from pippin.data.cache.caption_cache import build_bank
 from pippin.data.cache.manifest import MANIFEST, Manifest, check_shards, load_manifest, shard_fault
 from pippin.data.importing.config import ImportConfig
 from pippin.data.importing.import_sources import FileShard
-from pippin.data.importing.shards import read_part
+from pippin.data.importing.parts import read_part
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.evaluation.images import open_images
 from pippin.evaluation.reference import load_statistics

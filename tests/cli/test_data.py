@@ -107,6 +107,43 @@ def test_prepare_builds_the_cache_that_training_opens(photos, capsys):
     assert opened.folder == folder
 
 
+def test_prepare_encodes_shards_that_training_reads(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("datasets")
+    from dataclasses import replace
+
+    from archives import captioned
+    from rich.console import Console
+
+    from pippin.data.cache.streamed import StreamedLatents
+    from pippin.recipes.table import get_recipe
+    from pippin.runs.components import Components
+
+    monkeypatch.chdir(tmp_path)
+    Path("shards").mkdir()
+    for number in range(2):
+        Path(f"shards/{number}.tar").write_bytes(captioned(8 * number, 8))
+    options = ["--data.path", "own", "--data.resolution", "32", "--data.views", "1"]
+    command = ["data", "prepare", "folder/mmdit-disentangled", *options]
+    source = ["--shards.source", "shards/{0..1}.tar", "--shards.keep", "9"]
+    assert main([*command, *source]) == 0
+    said = capsys.readouterr()
+    assert "images x 1 views in caches" in said.out
+    assert "16 rows: 16 with image, 16 with caption" in " ".join(said.err.split())
+    Path("shards").rename("elsewhere")
+    assert main(command) == 0  # the source is not needed any more
+    assert main(["data", "check", "own", *options[2:4], "--sample", "2"]) == 0
+    recipe = get_recipe("folder/mmdit-disentangled")
+    data = replace(recipe.data, path="own", resolution=32, views=1)
+    components = Components(replace(recipe, data=data), Console(quiet=True))
+    assert isinstance(components.moments, StreamedLatents)
+    assert len(components.moments) == len(components.train_source) <= 15
+    assert len(components.held_out_source) <= 9
+    assert components.measured_latents.images == len(components.moments)
+    capsys.readouterr()
+    assert main([*command[:2], "openmoji/dit-entangled", *source]) == 2
+    assert "--shards.source needs a recipe folder/..." in capsys.readouterr().err
+
+
 def test_the_reference_of_a_folder_may_be_a_custom_data_set(photos, capsys):
     options = ["--data.path", "photos", "--input-size", "32", "--device", "cpu"]
     assert main(["evaluate", "photos", *options]) == 0

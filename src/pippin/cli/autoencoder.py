@@ -114,14 +114,14 @@ def _trained(command: TrainAutoencoderCommand) -> "AutoencoderTrainer":
     """Train to the end, with progress on stderr."""
     from rich.console import Console
 
-    from pippin.data.sources.factory import build_source
+    from pippin.data.sources.factory import build_file_source
     from pippin.system.output import progress_verbose
     from pippin.system.progress import Progress, print_event
     from pippin.training.autoencoder.trainer import CONTENT, AutoencoderTrainer
 
     data = {f"data.{name}": value for name, value in protocol(command.data).items()}
     if isinstance(command.data, ImagesConfig):
-        data[CONTENT] = build_source(command.data, "train").content_hash()
+        data[CONTENT] = build_file_source(command.data, "train").content_hash()
     trainer = AutoencoderTrainer(
         command.train, command.out / "run", resume=command.resume, data=data
     )
@@ -149,16 +149,16 @@ def training_batches(command: TrainAutoencoderCommand, start: int) -> "Iterator[
     """
     import torch
 
-    from pippin.data.sources.factory import build_source
+    from pippin.data.sources.factory import build_file_source
     from pippin.data.views.views import make_view
     from pippin.rng import permutation
 
     def views(position: int) -> Iterator[torch.Tensor]:
-        length = len(build_source(command.data, "train"))
+        length = len(build_file_source(command.data, "train"))
         while True:
             epoch = position // length
             seed = command.data.seed + epoch
-            source = build_source(replace(command.data, seed=seed), "train")
+            source = build_file_source(replace(command.data, seed=seed), "train")
             order = permutation(length, "order", command.train.seed, epoch).tolist()
             for index in order[position % length :]:
                 yield make_view(source, index, 0).image

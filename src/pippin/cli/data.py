@@ -13,7 +13,7 @@ from pippin.cli.parsing.options import parse
 from pippin.cli.parsing.verb_help import HELP
 from pippin.cli.train import config_first, find_recipe, located_recipe
 from pippin.data.config import DataConfig, ImagesConfig, NoDataConfig
-from pippin.data.importing.config import ImportConfig
+from pippin.data.importing.config import ImportConfig, ShardsConfig
 from pippin.distributed.ranks import is_rank0
 from pippin.encoders.config import AutoencoderConfig
 from pippin.evaluation.config import EvaluationConfig
@@ -23,6 +23,7 @@ from pippin.system.text import print_text
 
 if TYPE_CHECKING:
     from pippin.data.cache.latent_cache import LatentCache
+    from pippin.data.cache.streamed import StreamedLatents
     from pippin.data.folder.check import Summary
     from pippin.data.folder.scan import Scan
     from pippin.data.moments import MomentSource
@@ -34,6 +35,8 @@ USAGE = """usage: pippin data import SOURCE [options]     import parquet, WebDat
        pippin data check FOLDER [options]      summarise a custom image folder
        pippin data recaption FOLDER [options]  add a caption column to its metadata file
        pippin data prepare RECIPE [options]    build the caches for training
+       pippin data prepare RECIPE --data.path FOLDER --shards.source SOURCE
+                                               the same, straight from shards
        pippin data prepare --config FILE.yaml|RUN/config.json [options]
 
 `pippin data import SOURCE --help`, `pippin data check --help`, `pippin data recaption --help` and
@@ -76,6 +79,7 @@ class PrepareCommand:
     processes: int = 1
     """Number of processes on this machine; each builds other shards. More may be started with the
     same command, here or on machines that share the disk."""
+    shards: ShardsConfig = field(default_factory=ShardsConfig)
 
 
 def main(argv: list[str]) -> int:
@@ -247,14 +251,14 @@ def _sizes(summary: "Summary") -> list[str]:
 
 def _reconstruction(command: CheckCommand) -> str:
     """Reconstruction quality of the autoencoder on some training images."""
-    from pippin.data.sources.factory import build_source
+    from pippin.data.sources.factory import build_file_source
     from pippin.data.views.views import make_views, square_size
     from pippin.encoders.autoencoder import Autoencoder
     from pippin.encoders.statistics import LatentSums, measure_reconstruction
     from pippin.rng import permutation
     from pippin.system.device import resolve_device
 
-    source = build_source(command.data, "train")
+    source = build_file_source(command.data, "train")
     autoencoder = Autoencoder.load(command.autoencoder, device=resolve_device(command.device))
     sample = permutation(len(source), "subset", command.data.seed, "check")[: command.sample]
     sums = LatentSums()
@@ -331,14 +335,18 @@ def _prepare(argv: list[str]) -> int:
 
     from pippin.runs.prepare import prepare
 
-    moments = prepare(located_recipe(argv, command.recipe), processes=command.processes)
+    moments = prepare(
+        located_recipe(argv, command.recipe),
+        processes=command.processes,
+        shards=command.shards if command.shards.source else None,
+    )
     if not is_rank0():
         return 0
     for size, cache in _caches(moments, command.recipe.data).items():
         if cache is None:
             print_text(f"{size}0 images")
             continue
-        megabytes = sum(shard.num_bytes for shard in cache.manifest.shards) / 1e6
+        megabytes = cache.num_bytes / 1e6
         print_text(
             f"{size}{len(cache)} images x {cache.num_views} views in {cache.folder} "
             f"({megabytes:.1f} MB); training with the same settings uses it"
@@ -348,19 +356,20 @@ def _prepare(argv: list[str]) -> int:
 
 def _caches(
     moments: "MomentSource", data: DataConfig | NoDataConfig
-) -> "dict[str, LatentCache | None]":
+) -> "dict[str, LatentCache | StreamedLatents | None]":
     """Caches by bucket name; None for an empty bucket. Without buckets there is one."""
     from pippin.data.cache.latent_cache import LatentCache
+    from pippin.data.cache.streamed import StreamedLatents
     from pippin.data.moments import BucketedMoments
     from pippin.data.views.buckets import size_name
 
-    if isinstance(moments, LatentCache):
+    if isinstance(moments, LatentCache | StreamedLatents):
         return {"": moments}
     assert isinstance(moments, BucketedMoments) and not isinstance(data, NoDataConfig)
-    caches: dict[str, LatentCache | None] = {
+    caches: dict[str, LatentCache | StreamedLatents | None] = {
         f"bucket {size_name(size)}: ": None for size in data.view_sizes
     }
     for bucket in moments.buckets:
-        assert isinstance(bucket.moments, LatentCache)
+        assert isinstance(bucket.moments, LatentCache | StreamedLatents)
         caches[f"bucket {size_name(bucket.size)}: "] = bucket.moments
     return caches

@@ -109,6 +109,7 @@ def run(
     """Run a shipped study in a folder and render its report."""
     from pippin.cli.main import RESUMABLE
     from pippin.data.config import ImagesConfig
+    from pippin.data.folder.image_table import has_table
     from pippin.data.folder.listing import list_images
     from pippin.reports.report import render_report
     from pippin.studies.execution import execute, pretrain
@@ -126,7 +127,8 @@ def run(
         if isinstance(recipe.data, ImagesConfig)
     }
     for data in folders.values():  # an empty folder would fail in every run
-        list_images(data).check_layout(data.path)
+        if not has_table(Path(data.path)):
+            list_images(data).check_layout(data.path)
     summary = run_study(study, folder, execute, _report, pretrain, executor)
     print_text(f"report: {render_report(folder)}")
     if summary.interrupted:

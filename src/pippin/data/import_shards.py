@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Earlier name of :mod:`pippin.data.importing.shards`."""
+"""Earlier name of :mod:`pippin.data.importing.parts`."""
 
-from pippin.data.importing.shards import read_part
+from pippin.data.importing.parts import read_part
 
 __all__ = ["read_part"]

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
 
@@ -27,10 +28,22 @@ def held_out_keys(keys: Iterable[str], share: float) -> set[str]:
     New keys do not move other keys. If one split would be empty, the key with the smallest (or
     largest) fraction changes its split, so two keys suffice for both splits.
     """
-    fractions = {key: hash_fraction(f"images/{key}") for key in keys}
-    ranked = sorted(fractions, key=fractions.__getitem__)
-    count = sum(fractions[key] < share for key in ranked)
-    return set(ranked[: min(max(count, 1), len(ranked) - 1)])
+    distinct = list(dict.fromkeys(keys))
+    return {distinct[place] for place in held_out_places(distinct, share)}
+
+
+def held_out_places(keys: Iterable[str], share: float) -> list[int]:
+    """Places of the held-out keys; see :func:`held_out_keys`. No key is stored.
+
+    Args:
+        keys: distinct keys.
+        share: expected share of held-out keys.
+    """
+    fractions = np.fromiter((hash_fraction(f"images/{key}") for key in keys), dtype=np.float64)
+    ranked = np.argsort(fractions, kind="stable")
+    count = int((fractions < share).sum())
+    places: list[int] = ranked[: min(max(count, 1), len(ranked) - 1)].tolist()
+    return places
 
 
 def fixed_subset(items: Sequence[T], count: int | None, key: Callable[[T], str]) -> list[T]:

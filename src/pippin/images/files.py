@@ -6,6 +6,7 @@ Training images and evaluated images are read by the same rules. Only the format
 before anything is decoded.
 """
 
+import io
 import math
 import os
 import threading
@@ -123,7 +124,7 @@ def read_image(path: Path) -> UInt8[Tensor, "3 height width"]:
             floating-point, or a side above ``LARGEST_SIDE``.
     """
     image, _ = _decode(path)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    return _to_tensor(image)
 
 
 def inspect_image(path: Path) -> ImageFacts:
@@ -134,6 +135,27 @@ def inspect_image(path: Path) -> ImageFacts:
     """
     image, rules = _decode(path)
     return ImageFacts(size=Size(image.height, image.width), rules=rules)
+
+
+def decode_image(content: bytes, name: str) -> tuple[UInt8[Tensor, "3 height width"], ImageFacts]:
+    """Decode the bytes of a file as :func:`read_image` does; also return its facts.
+
+    Args:
+        content: all bytes of the file.
+        name: name of the image, for messages.
+
+    Raises:
+        UnreadableImageError: as :func:`read_image`.
+    """
+    try:
+        image, rules = _decode_stream(io.BytesIO(content))
+    except Exception as error:  # as for files
+        raise UnreadableImageError(Path(name), *_explain(error)) from error
+    return _to_tensor(image), ImageFacts(size=Size(image.height, image.width), rules=rules)
+
+
+def _to_tensor(image: Image.Image) -> UInt8[Tensor, "3 height width"]:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 class _UnsupportedImageError(Exception):

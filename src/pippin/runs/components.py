@@ -24,6 +24,7 @@ from pippin.model import LatentDenoiser, build_model
 from pippin.recipes.checks import check_recipe, check_resolution
 from pippin.recipes.recipe import Recipe
 from pippin.runs.data.run_images import RunImages
+from pippin.runs.data.streamed import streamed_moments
 from pippin.runs.latents import check_latents, measure_latents
 from pippin.runs.text_inputs import (
     ImageCaptions,
@@ -134,6 +135,10 @@ class Components(RunImages):
 
     def _moments_of(self, source: ImageSource) -> MomentSource:
         """Latent moments of images of one size: cached, or encoded on the fly."""
+        if isinstance(source, ImageFolderSource) and source.table is not None:
+            return streamed_moments(
+                source, self.raw_autoencoder, self.located.cache, self.builders.verify
+            )
         if not self.located.cache.enabled:
             return EncodedViews(source, self.raw_autoencoder, device=self.device)
         self.builders.wait()

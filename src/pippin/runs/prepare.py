@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.context import SpawnProcess
 
 import torch
@@ -17,11 +17,13 @@ from rich.console import Console
 
 from pippin.config import ConfigError
 from pippin.data.cache.builders import Builders
+from pippin.data.importing.config import ShardsConfig
 from pippin.data.moments import MomentSource
 from pippin.distributed.world import World, distributed_world, set_device
 from pippin.recipes.recipe import Recipe
 from pippin.runs.components import Components
 from pippin.runs.data.check_data import check_data
+from pippin.runs.data.streamed import encode_shards, find_shards_config
 from pippin.system.signals import in_main_thread, signals_interrupt
 from pippin.system.text import print_above_progress
 from pippin.system.workers.processes import run_pickled_call, worker_failure_message
@@ -30,7 +32,13 @@ TERMINATION_TIMEOUT = 3.0
 """Seconds until a terminated process is killed."""
 
 
-def prepare(recipe: Recipe, *, processes: int = 1, console: Console | None = None) -> MomentSource:
+def prepare(
+    recipe: Recipe,
+    *,
+    processes: int = 1,
+    console: Console | None = None,
+    shards: ShardsConfig | None = None,
+) -> MomentSource:
     """Build the caches of a recipe: latents, bucket by bucket, and captions where it reads text.
 
     Several processes share the work: those of torchrun, ``processes`` on this machine, and any
@@ -41,6 +49,8 @@ def prepare(recipe: Recipe, *, processes: int = 1, console: Console | None = Non
         processes: number of processes on this machine, including this one; the others start when
             shards are missing.
         console: for progress.
+        shards: shards to encode into the caches of ``data.path`` without unpacking them; None =
+            those that it was prepared from, or its image files.
 
     Raises:
         ConfigError: processes below 1 or started twice, or settings that do not fit.
@@ -48,7 +58,8 @@ def prepare(recipe: Recipe, *, processes: int = 1, console: Console | None = Non
         OSError: disk full; complete shards stay.
     """
     recipe = replace(recipe, cache=replace(recipe.cache, enabled=True))
-    console = console or Console(stderr=True)
+    console, given = console or Console(stderr=True), shards is not None
+    source = find_shards_config(recipe, shards)
     if processes < 1:
         raise ConfigError(f"--processes must be 1 or more; got {processes}")
     with distributed_world(recipe.train.device) as world:
@@ -57,10 +68,16 @@ def prepare(recipe: Recipe, *, processes: int = 1, console: Console | None = Non
                 f"torchrun has started {world.size} processes already: leave --processes out"
             )
         if world.size > 1:
+            if source is not None:
+                encode_shards(
+                    recipe, source, Builders(is_main=world.is_rank0), console, given=given
+                )
+                given = False
             with world.rank0_first():  # rank 0 scans the images, the others read its index
                 check_data(Components(recipe, Console(quiet=True)))
-        with _spawning_builders(recipe, processes, console) as builders:
-            return _build(recipe, console, builders_of(world) if world.size > 1 else builders)
+        work = _Work(recipe=recipe, shards=source, given=given)
+        with _spawning_builders(work, processes, console) as builders:
+            return _build(work, console, builders_of(world) if world.size > 1 else builders)
 
 
 def builders_of(world: World) -> Builders:
@@ -70,8 +87,21 @@ def builders_of(world: World) -> Builders:
     return Builders(is_main=False, wait=world.barrier)
 
 
-def _build(recipe: Recipe, console: Console, builders: Builders) -> MomentSource:
-    components = Components(recipe, console, builders)
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """Caches that each process builds."""
+
+    recipe: Recipe
+    shards: ShardsConfig | None
+    """Source of the images, if they are encoded from shards."""
+    given: bool
+    """Whether the user named the source."""
+
+
+def _build(work: _Work, console: Console, builders: Builders) -> MomentSource:
+    if work.shards is not None:
+        encode_shards(work.recipe, work.shards, builders, console, given=work.given)
+    components = Components(work.recipe, console, builders)
     if builders.is_main:  # before any other process is started
         check_data(components)
     moments, _ = components.moments, components.captions
@@ -81,17 +111,17 @@ def _build(recipe: Recipe, console: Console, builders: Builders) -> MomentSource
 
 
 @contextmanager
-def _spawning_builders(recipe: Recipe, processes: int, console: Console) -> Iterator[Builders]:
+def _spawning_builders(work: _Work, processes: int, console: Console) -> Iterator[Builders]:
     """The builders; the other processes start when shards are missing, and end with the body."""
     if processes == 1:
         yield Builders()
         return
-    set_process_device(recipe, 0, processes)
+    set_process_device(work.recipe, 0, processes)
     helpers: list[SpawnProcess] = []
 
     def start(missing: int) -> None:
         for rank in range(len(helpers) + 1, min(processes, missing)):
-            helpers.append(_start_helper(recipe, rank, processes))
+            helpers.append(_start_helper(work, rank, processes))
 
     try:
         yield Builders(ready=start)
@@ -116,9 +146,9 @@ def _spawning_builders(recipe: Recipe, processes: int, console: Console) -> Iter
             )
 
 
-def _start_helper(recipe: Recipe, rank: int, processes: int) -> SpawnProcess:
+def _start_helper(work: _Work, rank: int, processes: int) -> SpawnProcess:
     """Start one more process. Ctrl-C reaches all processes; only the main one handles it."""
-    call = pickle.dumps((_run_helper, (recipe, rank, processes)))
+    call = pickle.dumps((_run_helper, (work, rank, processes)))
     helper = multiprocessing.get_context("spawn").Process(target=run_pickled_call, args=(call,))
     if not in_main_thread():  # only the main thread may change signal handlers
         helper.start()
@@ -133,13 +163,13 @@ def _start_helper(recipe: Recipe, rank: int, processes: int) -> SpawnProcess:
     return helper
 
 
-def _run_helper(recipe: Recipe, rank: int, processes: int) -> None:
+def _run_helper(work: _Work, rank: int, processes: int) -> None:
     """Main function of a helper process; it ends when the main process ends."""
     console = Console(stderr=True)
     try:
         with signals_interrupt():
-            set_process_device(recipe, rank, processes)
-            _build(recipe, console, Builders(is_main=False))
+            set_process_device(work.recipe, rank, processes)
+            _build(work, console, Builders(is_main=False))
     except KeyboardInterrupt:
         sys.exit(0)  # the main process asked for it and says how to resume
     except (OSError, ValueError, RuntimeError, MemoryError) as error:

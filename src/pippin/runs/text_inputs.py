@@ -59,16 +59,17 @@ class ImageCaptions:
     ) -> None:
         self._rule, self._seed, self._device = rule, seed, torch.device(device)
         self._weights = torch.tensor(list(config.captions.values()))
-        kinds = [
-            source.captions(index) | {CLASS: source.class_names[source.label(index)]}
-            for index in range(len(source))
-        ]
-        missing = sorted(set(config.captions) - set(kinds[0]))
+        kinds = [*source.captions(0), CLASS]
+        missing = sorted(set(config.captions) - set(kinds))
         if missing:
             raise ConfigError(
-                f"text.captions names {', '.join(missing)}; the images have {', '.join(kinds[0])}"
+                f"text.captions names {', '.join(missing)}; the images have {', '.join(kinds)}"
             )
-        texts = {kind: [captions[kind] for captions in kinds] for kind in config.captions}
+        texts: dict[str, list[str]] = {kind: [] for kind in config.captions}
+        for index in range(len(source)):  # one image's captions in memory at a time, not all kinds
+            captions = source.captions(index) | {CLASS: source.class_names[source.label(index)]}
+            for kind, column in texts.items():
+                column.append(captions[kind])
         self.first: list[str] = next(iter(texts.values()))
         """Each image's caption of the first kind, in order."""
         self._bank: CaptionBank = build_bank(

@@ -12,9 +12,11 @@ from archives import archive, captioned, files_of, image_bytes, rows_of
 
 from pippin.cli.main import main
 from pippin.config import ConfigError
-from pippin.data.importing.config import ImportConfig
+from pippin.data.config import CacheConfig, ImagesConfig
+from pippin.data.importing.config import ImportConfig, ShardsConfig
 from pippin.data.importing.importer import import_images
 from pippin.data.importing.shards import PARTS
+from pippin.data.streaming.build import build_streamed
 
 pytest.importorskip("datasets")
 fsspec = pytest.importorskip("fsspec")
@@ -24,7 +26,13 @@ class _Handler(SimpleHTTPRequestHandler):
     """Server with range requests and tags, as object stores have."""
 
     def do_GET(self):
+        if self._is_redirected():
+            return
         self.server.requests.append(self.path)
+        if self.server.busy:
+            self.server.busy -= 1
+            self.send_error(503)
+            return
         content = self._content()
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if content is None or self.path.partition("?")[0] in self.server.broken:
@@ -45,10 +53,25 @@ class _Handler(SimpleHTTPRequestHandler):
             end = first + len(body) - 1
             self.send_header("Content-Range", f"bytes {first}-{end}/{len(content)}")
         self._describe(len(body))
+        if self.server.short:
+            self.server.short -= 1
+            self.close_connection = True
+            body = body[: len(body) // 2]
         self.wfile.write(body)
         self.server.read.append(self.path)
 
+    def _is_redirected(self):
+        if not self.path.startswith("/to/"):
+            return False
+        self.send_response(302)
+        self.send_header("Location", self.path.removeprefix("/to"))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        return True
+
     def do_HEAD(self):
+        if self._is_redirected():
+            return
         self.server.requests.append(self.path)
         content = self._content()
         if content is None:
@@ -80,7 +103,7 @@ def server():
     served.contents = {f"/s-{n:02d}.tar": captioned(2 * n) for n in range(4)}
     served.tags = {name: f'"{name}-1"' for name in served.contents}
     served.broken, served.read, served.requests = set(), [], []
-    served.has_ranges, served.cut = True, 0
+    served.has_ranges, served.cut, served.busy, served.short = True, 0, 0, 0
     served.url = f"http://127.0.0.1:{served.server_port}"
     thread = threading.Thread(target=served.serve_forever)
     thread.start()
@@ -289,8 +312,46 @@ def test_parquet_files_are_read_from_servers_that_cannot_seek(server, tmp_path, 
     assert import_images(ImportConfig(source=source), tmp_path / "stream").images == 3
 
 
+@pytest.mark.parametrize("fault", ["cut", "busy", "short"])
+@pytest.mark.parametrize("has_ranges", [True, False], ids=["ranges", "stream"])
+def test_shards_behind_a_redirect_are_encoded_despite_faults(
+    server, tmp_path, monkeypatch, encoder, fault, has_ranges
+):
+    monkeypatch.setattr("pippin.data.importing.retries.time.sleep", lambda seconds: None)
+    fsspec.filesystem("http").clear_instance_cache()
+    server.has_ranges = has_ranges
+    built = []
+    for count in (0, 3):
+        setattr(server, fault, count)
+        config = ShardsConfig(source=f"{server.url}/to/s-{{00..02}}.tar", keep=2)
+        data = ImagesConfig(path=str(tmp_path / f"own{count}"), resolution=16, views=1)
+        cache = CacheConfig(folder=str(tmp_path / f"caches{count}"))
+        built.append(files_of(build_streamed(config, data, cache, encoder)))
+        assert getattr(server, fault) == 0
+        assert [row["text"] for row in rows_of(tmp_path / f"own{count}")] == [
+            f"image {n}" for n in range(6)
+        ]
+    assert built[0] == built[1]
+
+
+def test_a_server_that_stays_busy_fails_its_shards_by_name(server, tmp_path, monkeypatch, encoder):
+    waits = []
+    monkeypatch.setattr("pippin.data.importing.retries.time.sleep", waits.append)
+    config = ShardsConfig(source=f"{server.url}/s-00.tar?signature=SECRET")
+    data = ImagesConfig(path=str(tmp_path / "own"), resolution=16, views=1)
+    cache, said = CacheConfig(folder=str(tmp_path / "caches")), []
+    server.has_ranges = False
+    build_streamed(config, data, cache, encoder)
+    next(iter((tmp_path / "caches").glob("*/shard-00000.json"))).unlink()
+    server.busy = 10**6
+    with pytest.raises(ConfigError, match=r"1 of 1 shards cannot be read(.|\n)*503") as error:
+        build_streamed(config, data, cache, encoder, say=said.append)
+    assert waits == [1, 2, 4, 8, 16] and len(said) == 1
+    assert "SECRET" not in str(error.value) + "".join(said)
+
+
 def test_a_lost_connection_is_tried_again(server, tmp_path, monkeypatch):
-    monkeypatch.setattr("pippin.data.importing.remote.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("pippin.data.importing.retries.time.sleep", lambda seconds: None)
     server.cut = 3
     source = f"{server.url}/s-00.tar"
     result = import_images(ImportConfig(source=source), tmp_path / "out")

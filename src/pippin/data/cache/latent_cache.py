@@ -65,6 +65,11 @@ class LatentCache:
         check_shards(folder, manifest, verify)
         return cls(folder, manifest)
 
+    @property
+    def num_bytes(self) -> int:
+        """Size of all shards."""
+        return sum(shard.num_bytes for shard in self.manifest.shards)
+
     def __len__(self) -> int:
         """Number of images in one epoch."""
         return self.manifest.num_pictures

@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -135,25 +135,36 @@ class ShardClaims:
         excess = self._count * self.shard_size - total  # the last shard may be shorter
         return states.count(_DONE) * self.shard_size - excess * states.endswith(_DONE)
 
-    def claim_missing(self) -> Iterator[int]:
-        """Missing shards that no other process has claimed; claims each one it yields."""
+    def claim_missing(self, skip: Collection[int] = ()) -> Iterator[int]:
+        """Missing shards that no other process has claimed; claims each one it yields.
+
+        Args:
+            skip: shards that this process cannot build.
+        """
         for number in self.missing():
-            if self._try_claim(number):
+            if number not in skip and self._try_claim(number):
                 yield number
+
+    def release(self, number: int) -> None:
+        """Release a claimed shard that stays missing."""
+        self._held.remove(number)
+        self._lock(_FIRST_SHARD_BYTE + number, fcntl.LOCK_UN)
 
     def mark_done(self, number: int) -> None:
         """Mark a claimed shard as complete and release it."""
         os.pwrite(self._file, _DONE, _HEADER + number)
-        self._held.remove(number)
-        self._lock(_FIRST_SHARD_BYTE + number, fcntl.LOCK_UN)
+        self.release(number)
 
-    def wait_for_shard(self) -> None:
+    def wait_for_shard(self, skip: Collection[int] = ()) -> None:
         """Wait until the process that builds the first missing shard has finished it or ended.
 
         A process must not hold a claim here, else two processes could wait for each other.
+
+        Args:
+            skip: shards that this process cannot build.
         """
         assert not self._held
-        for number in self.missing()[:1]:
+        for number in [number for number in self.missing() if number not in skip][:1]:
             self._lock(_FIRST_SHARD_BYTE + number)
             self._lock(_FIRST_SHARD_BYTE + number, fcntl.LOCK_UN)
 

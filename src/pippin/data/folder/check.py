@@ -2,13 +2,15 @@
 """Summary of a custom data set: counts, sizes and advice before training."""
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from pippin.control import Size
 from pippin.data.config import ImagesConfig
 from pippin.data.folder.metadata_columns import MAIN
-from pippin.data.folder.scan import Scan, ScannedImage
+from pippin.data.folder.scan import Scan
+from pippin.data.folder.scanned import ScannedImage
 from pippin.data.sources.images import split_images
 from pippin.data.sources.openmoji_table import Split
 from pippin.images.files import CONVERSION_RULES, ConversionRule
@@ -138,7 +140,7 @@ def _captions(scan: Scan) -> str:
     return text
 
 
-def _in_several_classes(images: tuple[ScannedImage, ...]) -> int:
+def _in_several_classes(images: Sequence[ScannedImage]) -> int:
     """Number of distinct file contents that have more than one class."""
     labels = defaultdict(set)
     for image in images:

@@ -38,6 +38,9 @@ ImageSkipReason = (
 
 UNFINISHED = ".parts/import.json"
 """File in a folder of an import; metadata exists once the import is complete."""
+FROM_SHARDS = ".parts/shards.json"
+"""File in a folder whose images are encoded from shards; its table of images replaces a listing
+once all are (:mod:`pippin.data.folder.image_table`)."""
 ONE_CLASS = "picture"
 """Name of the only class of a source without labels."""
 
@@ -118,6 +121,12 @@ def list_images(config: ImagesConfig) -> Listing:
         raise ValueError(
             f"{folder} is an import that was stopped: run the same `pippin data import` to "
             "finish it"
+        )
+    if (folder / FROM_SHARDS).exists():
+        raise ValueError(
+            f"{folder} is being encoded from shards, and has files of a sample of the images: "
+            "run the same `pippin data prepare` to finish it; other commands need image files "
+            "(`pippin data import`)"
         )
     metadata = read_metadata(path) if path else None
     listing = Listing(layout="metadata" if metadata else "flat")

@@ -11,7 +11,7 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from pippin.config import Config
 from pippin.control import Size
 from pippin.data.config import ImagesConfig
 from pippin.data.folder.caption_files import sort_labels
+from pippin.data.folder.image_table import has_table
 from pippin.data.folder.layout import LayoutFacts
 from pippin.data.folder.listing import (
     Entry,
@@ -32,6 +33,8 @@ from pippin.data.folder.listing import (
     SkippedImage,
     list_images,
 )
+from pippin.data.folder.scanned import ScannedImage
+from pippin.data.folder.table_scan import usable_images
 from pippin.images.files import (
     PERMANENT_REASONS,
     ConversionRule,
@@ -89,28 +92,11 @@ class Index(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScannedImage:
-    """Usable image."""
-
-    name: str
-    path: Path
-    label: int
-    """Class id, an index into the scan's class names."""
-    captions: Mapping[str, str]
-    """Kind -> caption of the image."""
-    size: Size
-    """Size of the stored file, after EXIF rotation."""
-    sha256: str
-    """Hash of the file's bytes."""
-    rules: tuple[ConversionRule, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Scan:
     """Scan result of a custom data set."""
 
     layout: Layout
-    images: tuple[ScannedImage, ...]
+    images: Sequence[ScannedImage]
     """Sorted by name."""
     class_names: tuple[str, ...]
     """Class names: numbers by value, then other names in lexicographic order."""
@@ -149,6 +135,8 @@ def scan(config: ImagesConfig, *, fresh: bool = False, progress: Progress | None
         InvalidSourceError: the folder contains no images.
         ValueError, OSError: see :func:`pippin.data.folder.listing.list_images`.
     """
+    if has_table(Path(config.path)):
+        return _scan_table(config)
     listing = list_images(config)
     index_path = _index_path(config)
     before = {} if fresh else _load_index(index_path)
@@ -156,6 +144,19 @@ def scan(config: ImagesConfig, *, fresh: bool = False, progress: Progress | None
     if files != before:
         _save_index(index_path, Index(files=files))
     return _select(listing, files, config.min_side)
+
+
+def _scan_table(config: ImagesConfig) -> Scan:
+    """Scan of a data set that was encoded from shards, which were read then."""
+    images, class_names, skipped = usable_images(Path(config.path), config.min_side)
+    return Scan(
+        layout="metadata",
+        images=images,
+        class_names=class_names,
+        skipped=tuple(sorted(skipped, key=lambda image: image.name)),
+        other_files={},
+        caption_kinds=images.caption_kinds,
+    )
 
 
 def check_skipped_share(result: Scan, config: ImagesConfig) -> None:
@@ -177,7 +178,9 @@ def check_skipped_share(result: Scan, config: ImagesConfig) -> None:
             f"allow more with --data.max-lost-share.{_archives(result)}\nThe first:{first}\n"
             f"`pippin data check {config.path}` lists all"
         )
-    if len({image.sha256 for image in result.images}) < 2:
+    digests = (image.sha256 for image in result.images)
+    a_digest = next(digests, None)
+    if all(digest == a_digest for digest in digests):
         raise InvalidSourceError(
             f"{config.path} has {len(result.images)} usable images; at least 2 different ones "
             "are needed: one to train on, one held out"

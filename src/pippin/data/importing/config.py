@@ -47,3 +47,21 @@ class ImportConfig(Config):
                 "say what to import: pippin data import SOURCE, a .parquet or .tar file, a folder "
                 "of such files, URLs of either, or a hub data set"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardsConfig(ImportConfig):
+    """Shards that are encoded without unpacking, and their columns."""
+
+    source: str = ""
+    """Shards to encode into caches, as for `pippin data import`; empty = the images of data.path,
+    or the shards that it was prepared from."""
+    require_caption: bool = False
+    """Skip images without a caption; otherwise their caption is the name of their class."""
+    keep: int = 50_000
+    """Maximum number of image files that are kept in data.path, for held-out images, references
+    and drift."""
+
+    def __post_init__(self) -> None:
+        """Reject numbers below one: without kept files nothing could be held out."""
+        at_least(self, "shards", 1, "shards", "keep")

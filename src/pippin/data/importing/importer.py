@@ -17,7 +17,7 @@ from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from pippin.config import ConfigError
 from pippin.data.folder.caption_files import NotTextError, clean_label
@@ -25,8 +25,9 @@ from pippin.data.folder.layout import SPLITS
 from pippin.data.importing.columns import Columns, find_columns
 from pippin.data.importing.config import FOLDER, ImportConfig
 from pippin.data.importing.import_sources import Shard, find_shards
+from pippin.data.importing.parts import PARTS, Part, read_part
 from pippin.data.importing.rows import printable
-from pippin.data.importing.shards import PARTS, Part, import_shard, read_part
+from pippin.data.importing.shards import import_shard
 from pippin.system.files import TEMPORARY_SUFFIX, atomic_write, remove_temporary_files
 from pippin.system.lock import folder_lock
 from pippin.system.text import strip_url_secrets
@@ -98,6 +99,7 @@ def _label(name: str) -> str | None:
 COLUMNS = "columns.json"
 """File in ``PARTS`` with the columns of all shards."""
 
+C = TypeVar("C", bound=ImportConfig)
 Progress = Callable[[int, int], None]
 """Callback with (shards done, total shards)."""
 
@@ -125,6 +127,8 @@ class ImportResult:
     """img2dataset's status of URLs -> count."""
     empty: int = 0
     """Number of shards without rows."""
+    repeated_keys: int = 0
+    """Number of samples with the key of an earlier one of their shard; all of them are used."""
     uncounted: int = 0
     """Number of shards from an earlier version, whose ignored values are unknown."""
 
@@ -154,19 +158,26 @@ def import_images(
         missing = [shard for shard in shards if read_part(shard, folder) is None]
         num_before = len(shards) - len(missing)
         if missing:
-            columns = _columns(config, shards, folder)
+            columns = find_import_columns(config, shards, folder)
             for done, _ in enumerate(
                 _import_all(missing, columns, folder, processes), start=num_before + 1
             ):
                 if progress is not None:
                     progress(done, len(shards))
-        return _write_metadata(config, shards, folder, num_before)
+        return write_metadata(config, shards, folder, num_before)
 
 
-def _write_metadata(
+def write_metadata(
     config: ImportConfig, shards: list[Shard], folder: Path, num_before: int
 ) -> ImportResult:
-    """Write the metadata of complete shards."""
+    """Write ``metadata.jsonl`` from the records of complete shards.
+
+    Args:
+        config: source and columns.
+        shards: all shards of the source.
+        folder: folder of the import.
+        num_before: number of shards from earlier calls.
+    """
     imported = ImportResult(shards=len(shards), before=num_before)
     classes = None
     if config.label in (None, FOLDER):
@@ -215,6 +226,7 @@ def _count(imported: ImportResult, part: Part) -> None:
     imported.unread.update(part.unread)
     imported.statuses.update(part.statuses)
     imported.empty += not part.rows and not part.lost
+    imported.repeated_keys += part.repeated_keys
     imported.uncounted += part.folders is None
 
 
@@ -240,8 +252,12 @@ def _import_all(
         raise
 
 
-def _columns(config: ImportConfig, shards: list[Shard], folder: Path) -> Columns:
-    """Columns from an earlier call, or from the first shard with rows."""
+def find_import_columns(config: ImportConfig, shards: list[Shard], folder: Path) -> Columns:
+    """Columns from an earlier call, or from the first shard with rows.
+
+    Raises:
+        ConfigError: see :func:`pippin.data.importing.columns.find_columns`.
+    """
     path = folder / PARTS / COLUMNS
     if path.exists():
         return Columns.load(path)
@@ -259,7 +275,7 @@ def _locked_folder(folder: Path, config: ImportConfig) -> Iterator[None]:
     """Lock a folder and check that it belongs to this import."""
     parts = folder / PARTS
     # Signatures in URLs are not settings: they expire and must not be stored beside the images.
-    config = _without_secrets(config)
+    config = without_secrets(config)
     if not parts.exists() and folder.exists() and os.listdir(folder):
         raise ConfigError(f"{folder} is not empty: choose a new folder to import into")
     with folder_lock(parts):
@@ -270,7 +286,7 @@ def _locked_folder(folder: Path, config: ImportConfig) -> Iterator[None]:
             (parts / COLUMNS).unlink(missing_ok=True)
             config.save(path)
         stored = ImportConfig.load(path)
-        recorded = _without_secrets(stored)
+        recorded = without_secrets(stored)
         if stored != recorded:  # an earlier version
             recorded.save(path)
         if recorded != config:
@@ -281,7 +297,8 @@ def _locked_folder(folder: Path, config: ImportConfig) -> Iterator[None]:
         yield
 
 
-def _without_secrets(config: ImportConfig) -> ImportConfig:
+def without_secrets(config: C) -> C:
+    """Configuration whose source has no passwords and signatures."""
     return replace(config, source=strip_url_secrets(config.source))
 
 
@@ -310,6 +327,8 @@ def summary(imported: ImportResult) -> str:
         parts.append(f"img2dataset: {_counts(imported.statuses)}")
     if imported.empty:
         parts.append(f"shards without rows: {imported.empty}")
+    if imported.repeated_keys:
+        parts.append(f"samples with the key of another, all used: {imported.repeated_keys}")
     if imported.uncounted:
         parts.append(
             f"ignored values of {imported.uncounted} shards are unknown: an earlier version "

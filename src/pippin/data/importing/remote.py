@@ -1,25 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Remote files of an import: listing, identities and local copies.
+"""Remote files of an import: listing and identities.
 
 All ``fsspec`` stores are supported: http, hf, S3, Google and Azure.
 """
 
-import bz2
-import gzip
-import io
-import lzma
 import re
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
-from tempfile import TemporaryFile
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from pippin.config import ConfigError
 from pippin.data.folder.metadata import UNREAD
-from pippin.data.importing.rows import BinaryFile
-from pippin.system.files import name_file_in_errors
+from pippin.data.importing.retries import is_busy, with_retries
 from pippin.system.installation import pip_command
 from pippin.system.offline import is_offline, offline_reason, online_advice
 from pippin.system.text import is_url, redact, redact_logs, split_sources, strip_url_secrets
@@ -69,14 +60,14 @@ def _list_files(place: str) -> list[tuple[str, dict[str, Any]]]:
     shown, scheme = strip_url_secrets(place), place.partition("://")[0]
     try:
         if format_of(place) and "*" not in shown:
-            return [(place, store.info(path))]
+            return [(place, with_retries(lambda: store.info(path), is_busy))]
         if scheme in ("http", "https"):
             raise ConfigError(
                 f"{shown} is no {SUPPORTED} file, and folders cannot be listed over http: name "
                 "the files, such as https://HOST/{00000..00099}.tar"
             )
         lister = store.glob if "*" in shown else store.find
-        inside = sorted(lister(path, detail=True).items())
+        inside = sorted(with_retries(lambda: lister(path, detail=True), is_busy).items())
     except ConfigError:
         raise
     except Exception as error:  # of many kinds, by store
@@ -175,139 +166,3 @@ def datasets_library() -> Any:
     datasets.disable_progress_bars()
     redact_logs(*LIBRARIES)
     return datasets
-
-
-COMPRESSIONS: dict[bytes, Callable[[Any], Any]] = {
-    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
-    b"BZh": bz2.BZ2File,
-    b"\xfd7zXZ\x00": lzma.LZMAFile,
-}
-"""Magic bytes -> decompressing reader, which checks checksums and the end of the file."""
-CHUNK = 1 << 20
-RETRIES = 5
-"""Maximum number of retries after a lost connection, with delays of 1, 2, 4, ... seconds."""
-
-
-@contextmanager
-def open_stream(place: str) -> Iterator[BinaryFile]:
-    """Open a file at its first byte; it may not be seekable.
-
-    Args:
-        place: path or URL.
-    """
-    if is_url(place):
-        store, path = find_store(place, reading=True)
-        with store.open(path, "rb") as file:
-            yield _Steady(file)
-    else:
-        with open(place, "rb") as file:
-            yield file
-
-
-@contextmanager
-def open_seekable(place: str, scratch: Path, *, copy_urls: bool) -> Iterator[BinaryFile]:
-    """Open a file as an uncompressed, seekable file.
-
-    Compressed files and, if requested, remote files are copied to an unnamed temporary file, which
-    the system removes when the process ends.
-
-    Args:
-        place: path or URL.
-        scratch: folder on the disk for the copy.
-        copy_urls: copy remote files even if their store can seek.
-
-    Raises:
-        ConfigError: no such store, or a missing package.
-        OSError, EOFError, zlib.error, ...: the file cannot be read to its end.
-    """
-    with open_stream(place) as stream:
-        if is_url(place) and (copy_urls or not stream.seekable()):
-            file = _copied(stream, scratch)
-        else:
-            file = stream
-        with file if file is not stream else _left_open():
-            first = file.read(6)
-            file.seek(0)
-            reader = next(
-                (r for start, r in COMPRESSIONS.items() if first.startswith(start)), None
-            )
-            if reader is None:
-                yield file
-                return
-            with reader(file) as decompressed, _copied(decompressed, scratch) as copy:
-                yield copy
-
-
-@contextmanager
-def _left_open() -> Iterator[None]:
-    yield
-
-
-def _can_seek(stream: BinaryFile) -> bool:
-    """Try to seek: fsspec streams report that they are seekable even if they are not."""
-    try:
-        stream.seek(1)
-        stream.seek(0)
-    except (OSError, ValueError, NotImplementedError):
-        return False
-    return True
-
-
-def _copied(source: Any, scratch: Path) -> BinaryFile:
-    copy = TemporaryFile(dir=scratch)  # noqa: SIM115 (the caller closes it)
-    try:
-        while chunk := source.read(CHUNK):
-            with name_file_in_errors(scratch):  # an error here is not an error of the source
-                copy.write(chunk)
-        with name_file_in_errors(scratch):
-            copy.seek(0)
-    except BaseException:
-        copy.close()
-        raise
-    return copy
-
-
-class _Steady(io.RawIOBase):
-    """File of a store that retries reads after a lost connection."""
-
-    def __init__(self, file: BinaryFile) -> None:
-        super().__init__()
-        self._file, self._can_seek = file, _can_seek(file)
-
-    def readable(self) -> bool:
-        """Always True."""
-        return True
-
-    def seekable(self) -> bool:
-        """True if the file supports random access."""
-        return self._can_seek
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to an offset."""
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        """Offset of the next read."""
-        return self._file.tell()
-
-    def read(self, size: int = -1) -> bytes:
-        """Next bytes; empty at the end."""
-        offset = self._file.tell() if self._can_seek else 0
-        for attempt in range(RETRIES):
-            try:
-                return self._file.read(size)
-            except _connection_errors():
-                if not self._can_seek:  # the position is unknown
-                    raise
-                time.sleep(2**attempt)
-                self._file.seek(offset)
-        return self._file.read(size)
-
-
-def _connection_errors() -> tuple[type[Exception], ...]:
-    """Transient connection errors."""
-    try:
-        from aiohttp import ClientConnectionError, ClientPayloadError
-    except ImportError:
-        return (ConnectionError, TimeoutError)
-    return (ConnectionError, TimeoutError, ClientConnectionError, ClientPayloadError)

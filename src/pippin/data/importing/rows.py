@@ -170,6 +170,8 @@ class OpenShard:
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unread: Counter[str] = field(default_factory=Counter)
     """Values outside any row -> count; complete after all rows are read."""
+    damage: str = ""
+    """Fault at which the rows of a damaged archive end; empty = they are complete."""
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,9 @@ from typing import Any
 
 from pippin.config import ConfigError
 from pippin.data.importing.columns import Columns
-from pippin.data.importing.remote import (
-    datasets_library,
-    format_of,
-    open_seekable,
-    open_stream,
-    stem_of,
-)
+from pippin.data.importing.open_files import open_seekable, open_stream
+from pippin.data.importing.remote import datasets_library, format_of, stem_of
+from pippin.data.importing.retries import with_retries
 from pippin.data.importing.rows import FileSlice, OpenShard, Row, ShardSchema
 from pippin.data.importing.shard_rows import (
     count_values,
@@ -46,6 +42,8 @@ class FileShard:
     """Name, size and the store's tag, known without reading the file."""
     notes: str | None = None
     """Path or URL of img2dataset's parquet file with the status of each URL."""
+    salvage: bool = False
+    """Read the rows before the first fault of a damaged archive."""
 
     @property
     def stem(self) -> str:
@@ -59,18 +57,21 @@ class FileShard:
             ConfigError: the file cannot be read.
         """
         datasets_library()
-        kind = format_of(self.place)
         try:
-            if kind == "tar":
-                with open_stream(self.place) as stream:
-                    return read_archive_schema(stream)
-            with open_seekable(self.place, scratch, copy_urls=False) as file:
-                return read_parquet_schema(file)
+            return with_retries(lambda: self._read_schema(scratch))
         except ConfigError:
             raise
         except Exception as error:  # the type depends on the reader of the format
             shown, why = strip_url_secrets(self.place), self._explained(error)
-            raise ConfigError(f"{shown} cannot be read as {NAMES[str(kind)]}: {why}") from None
+            kind = NAMES[str(format_of(self.place))]
+            raise ConfigError(f"{shown} cannot be read as {kind}: {why}") from None
+
+    def _read_schema(self, scratch: Path) -> ShardSchema:
+        if format_of(self.place) == "tar":
+            with open_stream(self.place) as stream:
+                return read_archive_schema(stream)
+        with open_seekable(self.place, scratch, copy_urls=False) as file:
+            return read_parquet_schema(file)
 
     @contextmanager
     def open(self, columns: Columns, scratch: Path) -> Iterator[OpenShard]:
@@ -92,7 +93,7 @@ class FileShard:
                     open_seekable(self.place, scratch, copy_urls=is_archive)
                 )
                 if is_archive:
-                    opened = open_archive(file, columns.images)
+                    opened = open_archive(file, columns.images, salvage=self.salvage)
                 else:
                     opened = open_parquet(file, columns.candidates)
             except Exception as error:  # of many kinds, by format and by store
@@ -105,12 +106,15 @@ class FileShard:
 
         Raises:
             ConfigError: the file cannot be read at this position.
+            EOFError: the file ends before it, and ``salvage`` is set.
         """
         if not isinstance(value, FileSlice):
             return bytes_of(value)
         try:
             return value.read()
         except Exception as error:
+            if self.salvage and isinstance(error, EOFError):
+                raise
             raise self._unreadable(error) from None
 
     def statuses(self, scratch: Path) -> Counter[str]:

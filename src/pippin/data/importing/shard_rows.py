@@ -21,6 +21,7 @@ from pippin.data.importing.tar import (
     Member,
     Sample,
     group_members,
+    members_before_damage,
     peek,
     read_members,
 )
@@ -28,6 +29,8 @@ from pippin.system.formats import parse_json
 
 MAX_SCHEMA_MEMBERS, MAX_SCHEMA_BYTES = 3_000, 64 << 20
 """Limits of the part of an archive that determines its schema."""
+HTML_BYTES = 256
+"""Bytes at the start of a file that show an HTML page."""
 UNPAIRED = "without an image of their name: "
 """Prefix of the counts of members whose sample has no image."""
 
@@ -60,18 +63,28 @@ def read_archive_schema(file: BinaryFile) -> ShardSchema:
     return ShardSchema(names=(*names, *entries), samples=kinds, is_complete=is_complete)
 
 
-def open_archive(file: BinaryFile, images: Collection[str]) -> OpenShard:
+def open_archive(file: BinaryFile, images: Collection[str], *, salvage: bool = False) -> OpenShard:
     """Open an archive for its rows; reads all member headers up to the closing blocks first.
 
     Args:
         file: uncompressed, seekable, at its first byte.
         images: kinds of members that are images, whatever their suffix.
+        salvage: read the members before the first fault of a damaged archive.
 
     Raises:
-        DamagedArchiveError, tarfile.TarError: the archive is truncated, or a header is damaged.
+        DamagedArchiveError, tarfile.TarError: the archive is truncated, or a header is damaged;
+            with ``salvage``, only if that comes before the first member.
     """
+    start = file.read(HTML_BYTES).lstrip().lower()
+    file.seek(0)
+    if start.startswith((b"<!doctype html", b"<html")):
+        raise DamagedArchiveError(
+            "it is an HTML page, such as a login, and no archive of this format"
+        )
     unread: Counter[str] = Counter()
-    samples, others = group_members(read_members(file, unread))
+    faults: list[str] = []
+    members = read_members(file, unread)
+    samples, others = group_members(members_before_damage(members, faults) if salvage else members)
     unread += others
     samples_with_image = []
     for sample in samples:
@@ -79,7 +92,8 @@ def open_archive(file: BinaryFile, images: Collection[str]) -> OpenShard:
             samples_with_image.append(sample)
         else:
             unread.update(f"{UNPAIRED}{kind}" for kind in sample.members)
-    return OpenShard(rows=_sample_rows(file, samples_with_image), unread=unread)
+    rows = _sample_rows(file, samples_with_image)
+    return OpenShard(rows=rows, unread=unread, damage="".join(faults))
 
 
 def _sample_rows(file: BinaryFile, samples: list[Sample]) -> Iterator[Row]:

@@ -6,24 +6,22 @@ row, so a source cannot choose where a file is written.
 """
 
 import io
-import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
 from pippin.config import ConfigError
-from pippin.data.importing.cells import RowReader, SkippedRowError
+from pippin.data.importing.cells import ParsedRow, RowReader, SkippedRowError
 from pippin.data.importing.columns import Columns
 from pippin.data.importing.import_sources import Shard
+from pippin.data.importing.parts import PARTS, Part, shard_folder, write_part
 from pippin.data.importing.rows import FileSlice, OpenShard, Row, find_name, join_names, printable
-from pippin.system.files import TEMPORARY_SUFFIX, name_file_in_errors, sync, sync_tree, write_text
-from pippin.system.formats import FormatError, read_versioned_json, with_checksum
+from pippin.system.files import TEMPORARY_SUFFIX, name_file_in_errors, sync, sync_tree
 
 
 def check_table(columns: Columns, opened: OpenShard, identity: str) -> None:
@@ -93,10 +91,6 @@ def _listed(names: tuple[str, ...] | None) -> str:
     return ", ".join(names) if names else "none"
 
 
-KIND = "import"
-"""Key in :data:`pippin.system.formats.FORMATS`."""
-PARTS = ".parts"
-"""Folder of records of an import: one file for each complete shard."""
 SUFFIXES = {
     "PNG": ".png",
     "JPEG": ".jpg",
@@ -115,77 +109,16 @@ MAX_IMAGE_BYTES = 1 << 30
 """Maximum size of an image in an archive."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """Record of one imported shard."""
+class RowImage(NamedTuple):
+    """Image of a row, as its source holds it."""
 
-    of: str
-    """Identity of the shard."""
-    rows: list[dict[str, str]]
-    """Lines of metadata.jsonl."""
-    lost: list[str]
-    """Skipped rows as ``SHARD ROW: reason``."""
-    num_bytes: list[int] = field(default_factory=list)
-    """File size of each row; empty in records of format 0."""
-    folders: list[str] | None = None
-    """Folder of each row inside the archive; None = unknown."""
-    taken: dict[str, dict[str, int]] = field(default_factory=dict)
-    """image, label or a column of metadata.jsonl -> column of the source -> rows."""
-    unread: dict[str, int] = field(default_factory=dict)
-    """Ignored columns and kinds of members -> count."""
-    statuses: dict[str, int] = field(default_factory=dict)
-    """img2dataset's status of URLs -> count."""
-
-
-def read_part(shard: Shard, folder: Path, *, sizes: bool = True) -> Part | None:
-    """Record of a shard from an earlier call; None if the shard is missing or incomplete.
-
-    Args:
-        shard: the shard.
-        folder: folder of the import.
-        sizes: check the size of each file; a power cut may leave empty files.
-
-    Raises:
-        ConfigError: the record belongs to another shard of the same index, or is damaged.
-        FormatError: the record has a newer version.
-    """
-    place = _part(shard, folder)
-    if not place.exists():
-        return None
-    part = _read_note(place)
-    if part.of != shard.identity:
-        raise ConfigError(
-            f"shard {shard.index} of {folder} was {part.of}, and is {shard.identity} now: the "
-            "source has changed since; import it into a new folder"
-        )
-    return part if not sizes or _has_files(part, folder) else None
-
-
-def _read_note(place: Path) -> Part:
-    try:
-        part = Part(**read_versioned_json(place, KIND))
-        names = [row["file_name"] for row in part.rows]
-        if part.num_bytes and len(part.num_bytes) != len(names):
-            raise ValueError(f"it has {len(names)} rows and {len(part.num_bytes)} sizes")
-    except FormatError:
-        raise
-    except (ValueError, TypeError, KeyError) as error:
-        raise ConfigError(
-            f"{place} is damaged ({error}): remove it, and its shard is imported again"
-        ) from error
-    return part
-
-
-def _has_files(part: Part, folder: Path) -> bool:
-    """True if every file exists with its full size."""
-    for place, row in enumerate(part.rows):
-        try:
-            size = (folder / row["file_name"]).stat().st_size
-        except OSError:
-            return False
-        if size != part.num_bytes[place] if part.num_bytes else size == 0:
-            return False
-    return True
+    number: int
+    """Number of the row in its shard."""
+    key: str
+    """Name of the sample in the source; empty for a table."""
+    name: str
+    """File name: the number and the suffix of the format."""
+    content: bytes
 
 
 def import_shard(shard: Shard, columns: Columns, folder: Path) -> None:
@@ -201,7 +134,7 @@ def import_shard(shard: Shard, columns: Columns, folder: Path) -> None:
             unrelated files.
         OSError: no disk space.
     """
-    place = folder / _name(shard)
+    place = folder / shard_folder(shard)
     staging = folder / PARTS / f"{place.name}{TEMPORARY_SUFFIX}"
     shutil.rmtree(staging, ignore_errors=True)  # of a process that was killed
     _clear(place)
@@ -215,7 +148,7 @@ def import_shard(shard: Shard, columns: Columns, folder: Path) -> None:
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    write_text(_part(shard, folder), json.dumps(with_checksum(KIND, asdict(part))))
+    write_part(part, shard, folder)
 
 
 def _clear(place: Path) -> None:
@@ -238,29 +171,61 @@ def _clear(place: Path) -> None:
 def _write_images(shard: Shard, columns: Columns, folder: Path, scratch: Path) -> Part:
     """Write all images; returns the record with skipped rows and ignored columns."""
     part = Part(of=shard.identity, rows=[], lost=[], folders=[])
+    for image in read_images(shard, columns, scratch, part):
+        (folder / image.name).write_bytes(image.content)
+    return part
+
+
+def read_images(
+    shard: Shard, columns: Columns, scratch: Path, part: Part, *, require_caption: bool = False
+) -> Iterator[RowImage]:
+    """Images of a shard in order, one in memory at a time; ``part`` is complete at the end.
+
+    Args:
+        shard: the shard to read.
+        columns: columns of the first shard.
+        scratch: folder for the copy of a remote or compressed file.
+        part: record of the shard, without rows.
+        require_caption: skip rows without a main caption.
+
+    Raises:
+        ConfigError: a column is missing, or the shard cannot be read to its end.
+    """
+    keys: set[str] = set()
     with shard.open(columns, scratch) as opened:
         check_table(columns, opened, shard.identity)
         reader = RowReader(columns, opened.classes, opened.columns)
         for number, row in enumerate(opened.rows):
             try:
-                parsed = reader.read(row)
-                content = _content(shard, row, parsed.image)
-                suffix = _suffix(content)
-            except SkippedRowError as error:
-                part.lost.append(f"{shard.index} {number}{_called(row)}: {error}")
+                parsed, content, suffix = _read_row(shard, reader, row)
+                if require_caption and "text" not in parsed.texts:
+                    raise SkippedRowError("no caption")
+            except (SkippedRowError, EOFError) as error:
+                cut = "truncated member: " if isinstance(error, EOFError) else ""
+                part.skip(shard.index, number, row.name, f"{cut}{error}")
                 continue
             reader.count(parsed)
+            part.repeated_keys += row.name in keys
+            keys.update({row.name} - {""})
             name = f"{number:07d}{suffix}"
-            (folder / name).write_bytes(content)
             part.num_bytes.append(len(content))
-            part.rows.append({"file_name": f"{_name(shard)}/{name}"} | parsed.texts)
+            part.rows.append({"file_name": f"{shard_folder(shard)}/{name}"} | parsed.texts)
             assert part.folders is not None
             part.folders.append(row.folder)
+            yield RowImage(number, row.name, name, content)
+        if opened.damage:
+            part.skip(shard.index, None, "", f"damaged archive: {opened.damage}")
     check_rows(reader, opened, shard.identity)
     part.taken.update({role: dict(counts) for role, counts in reader.taken.items()})
     part.unread.update(reader.unread + opened.unread)
     part.statuses.update(shard.statuses(scratch))
-    return part
+
+
+def _read_row(shard: Shard, reader: RowReader, row: Row) -> tuple[ParsedRow, bytes, str]:
+    """Values of a row, the bytes of its image, and the suffix of their format."""
+    parsed = reader.read(row)
+    content = _content(shard, row, parsed.image)
+    return parsed, content, _suffix(content)
 
 
 def _content(shard: Shard, row: Row, image: Any) -> bytes:
@@ -299,15 +264,3 @@ def _suffix(content: bytes) -> str:
     if suffix is None:
         raise SkippedRowError(unknown)
     return suffix
-
-
-def _called(row: Row) -> str:
-    return f" ({printable(row.name)})" if row.name else ""
-
-
-def _name(shard: Shard) -> str:
-    return f"{shard.index:05d}"
-
-
-def _part(shard: Shard, folder: Path) -> Path:
-    return folder / PARTS / f"{_name(shard)}.json"

@@ -240,6 +240,22 @@ def read_members(file: BinaryFile, others: Counter[str]) -> Iterator[Member]:
                 others["links and special files"] += 1
 
 
+def members_before_damage(members: Iterator[Member], faults: list[str]) -> Iterator[Member]:
+    """Members up to the first fault of an archive, which is appended to ``faults``.
+
+    Raises:
+        DamagedArchiveError, tarfile.TarError: the fault comes before the first member.
+    """
+    count = 0
+    try:
+        for count, member in enumerate(members, start=1):  # noqa: B007 (read after the loop)
+            yield member
+    except (DamagedArchiveError, tarfile.TarError) as error:
+        if not count:
+            raise
+        faults.append(str(error))
+
+
 def peek(file: BinaryFile, suffix: str) -> Iterator[tuple[Member, bytes]]:
     """Files of an archive, compressed or not, without seeking; for inspection of the first ones.
 

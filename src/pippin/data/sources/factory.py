@@ -10,6 +10,12 @@ from pippin.data.sources.openmoji_table import Split
 from pippin.data.sources.shapes.shapes_source import ShapesSource
 
 
+def build_file_source(config: DataConfig, split: Split) -> ImageSource:
+    """Source of the images of one split whose files were kept; see :func:`build_source`."""
+    source = build_source(config, split)
+    return source.with_files() if isinstance(source, ImageFolderSource) else source
+
+
 def build_source(
     config: DataConfig, split: Split, progress: Progress | None = None
 ) -> ImageSource:

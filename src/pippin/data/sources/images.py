@@ -3,7 +3,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from statistics import median_low
@@ -16,8 +16,11 @@ from torch.nn.functional import interpolate
 
 from pippin.control import Control, Corner, Size
 from pippin.data.config import ImagesConfig
+from pippin.data.folder.image_table import ImageTable
 from pippin.data.folder.metadata_columns import MAIN
-from pippin.data.folder.scan import Progress, ScannedImage, check_skipped_share, scan
+from pippin.data.folder.scan import Progress, check_skipped_share, scan
+from pippin.data.folder.scanned import ScannedImage
+from pippin.data.folder.table_scan import split_table
 from pippin.data.source import fixed_subset, held_out_keys
 from pippin.data.sources.openmoji_table import Split
 from pippin.images.files import read_image
@@ -63,7 +66,20 @@ class ImageFolderSource:
 
     def subset(self, indices: Sequence[int]) -> "ImageFolderSource":
         """Subset of the images as a source; keys, and therefore random draws, stay the same."""
+        if self.table is not None:
+            return self._of(self.table.select(indices))
         return self._of([self._items[index] for index in indices])
+
+    @property
+    def table(self) -> ImageTable | None:
+        """Table of images that were encoded from shards; None for a folder of image files."""
+        return self._items if isinstance(self._items, ImageTable) else None
+
+    def with_files(self) -> "ImageFolderSource":
+        """The images whose files were kept: of a folder of image files, all."""
+        if self.table is None:
+            return self
+        return self.subset(self.table.column("has_file").nonzero()[0].tolist())
 
     def with_split(self, split: Split) -> "ImageFolderSource":
         """Another split of the same scan; the folder is not scanned again."""
@@ -71,11 +87,15 @@ class ImageFolderSource:
         source.split = split
         return source
 
-    def _items_of(self, split: Split) -> list[ScannedImage]:
-        images = self._splits[split]
-        return fixed_subset(images, self.config.max_pictures, lambda image: image.name)
+    def _items_of(self, split: Split) -> Sequence[ScannedImage]:
+        images, count = self._splits[split], self.config.max_pictures
+        if count is None:
+            return images
+        if isinstance(images, ImageTable):
+            return images.select(fixed_subset(range(len(images)), count, images.name))
+        return fixed_subset(images, count, lambda image: image.name)
 
-    def _of(self, items: list[ScannedImage]) -> "ImageFolderSource":
+    def _of(self, items: Sequence[ScannedImage]) -> "ImageFolderSource":
         chosen = copy(self)
         for cached in ("_hash", "probe_side"):  # values of the whole split
             vars(chosen).pop(cached, None)
@@ -123,6 +143,11 @@ class ImageFolderSource:
         Raises:
             ValueError: the file has too few pixels for the size, or can no longer be read.
         """
+        if not self._items[index].has_file:
+            raise ValueError(
+                f"{self.key(index)} was encoded from a shard and its file was not kept; "
+                "--shards.keep of `pippin data prepare` sets how many are"
+            )
         pixels = read_image(self._items[index].path)
         size = Size(*pixels.shape[1:])
         if original_size is None or original_size == size:
@@ -135,8 +160,9 @@ class ImageFolderSource:
         return _downsample(pixels, original_size)
 
     def can_show(self, index: int, original_size: Size) -> bool:
-        """True if the file has enough pixels for a size."""
-        return _has_pixels_for(self._items[index].size, original_size)
+        """True if there is a file with enough pixels for a size."""
+        image = self._items[index]
+        return image.has_file and _has_pixels_for(image.size, original_size)
 
     def clean_control(self, index: int) -> Control:
         """Control of the centred square with the file's shorter side, unflipped."""
@@ -175,9 +201,11 @@ class ImageFolderSource:
 
 
 def split_images(
-    images: tuple[ScannedImage, ...], held_out_share: float
-) -> dict[Split, list[ScannedImage]]:
+    images: Sequence[ScannedImage], held_out_share: float
+) -> Mapping[Split, Sequence[ScannedImage]]:
     """Images of each split, in order; files with the same bytes stay together."""
+    if isinstance(images, ImageTable):
+        return split_table(images, held_out_share)
     groups: dict[str, str] = {}
     for image in images:
         groups.setdefault(image.sha256, image.name)

@@ -9,10 +9,11 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from pippin.control import Control, Size
+from pippin.data.config import DataConfig
 from pippin.data.source import ImageSource
 from pippin.data.views.augmentation import draw_augmentation
 from pippin.data.views.crop import apply_control, draw_control
-from pippin.data.views.size import INDEPENDENT, ClassCorrelatedSource
+from pippin.data.views.size import INDEPENDENT, ClassCopula, ClassCorrelatedSource
 from pippin.rng import generator
 from pippin.types import ControlBatch, Images, stack_controls
 
@@ -40,17 +41,40 @@ def view_control(source: ImageSource, index: int, view: int, size: Size | None =
     Raises:
         ValueError: the view is not in range(config.views).
     """
-    config = source.config
-    if not 0 <= view < config.views:
-        raise ValueError(f"view must be in range({config.views}); got {view}")
-    key = (config.seed, source.key(index), view)
     copula = (
         source.class_copula(index) if isinstance(source, ClassCorrelatedSource) else INDEPENDENT
     )
-    augmentation = draw_augmentation(config.look, generator("view", *key, "look"), copula)
     original_size = source.original_size(index)
+    return draw_view(source.config, source.key(index), view, original_size, size, copula)
+
+
+def draw_view(
+    config: DataConfig,
+    key: str,
+    view: int,
+    original_size: Size,
+    size: Size | None = None,
+    copula: ClassCopula = INDEPENDENT,
+) -> Control:
+    """Control of view ``view`` of an image that no source holds; see :func:`view_control`.
+
+    Args:
+        config: configuration of the data set.
+        key: key of the image in random streams.
+        view: index of the view.
+        original_size: size of the image in pixels.
+        size: size of the view in pixels; None = see :func:`view_control`.
+        copula: correlation of the controls with the class.
+
+    Raises:
+        ValueError: the view is not in range(config.views).
+    """
+    if not 0 <= view < config.views:
+        raise ValueError(f"view must be in range({config.views}); got {view}")
+    stream = (config.seed, key, view)
+    augmentation = draw_augmentation(config.look, generator("view", *stream, "look"), copula)
     size = size or config.view_size(original_size)
-    draws = generator("view", *key, "crop")
+    draws = generator("view", *stream, "crop")
     return draw_control(
         original_size, config.crop_law, draws, size=size, augmentation=augmentation, copula=copula
     )

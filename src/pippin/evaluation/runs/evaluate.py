@@ -13,7 +13,7 @@ from rich.console import Console
 from pippin.config import fingerprint, protocol
 from pippin.control import Size
 from pippin.data.config import DataConfig
-from pippin.data.sources.factory import build_source
+from pippin.data.sources.factory import build_file_source, build_source
 from pippin.data.sources.openmoji_table import Split
 from pippin.data.views.views import clean_images
 from pippin.evaluation.config import EvaluationConfig
@@ -313,7 +313,7 @@ def clean_features(
 
     Cached in memory for each ``content`` of the images: the arms of a study share them.
     """
-    source = build_source(data, split)
+    source = build_file_source(data, split)
     return extract(build_features(config, device), clean_images(source, config.batch_size))
 
 

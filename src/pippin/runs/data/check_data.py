@@ -26,6 +26,11 @@ def check_data(components: Components, *, resumed: bool = False) -> None:
         return
     path, console = source.config.path, components.console
     refusals = [source.facts.refusal(path), *_missing_captions(components, source)]
+    if source.table is not None and not len(components.held_out_source):
+        refusals.append(
+            f"no held-out image of {path} is among the files that were kept, so nothing could be "
+            "measured: give a larger --data.held-out-share, which needs no new latents"
+        )
     for refusal in filter(None, refusals):
         if not resumed:
             raise InvalidSourceError(refusal)
