@@ -57,6 +57,9 @@ def test_micro_batches_are_said(capsys, monkeypatch):
     text = capsys.readouterr().out
     assert "128, 64 per device, micro-batch 16; " in text
     assert "largest micro-batch" in text
+    option = text.partition("options that fit, fewest hours first:\n")[2].splitlines()[0]
+    wanted = "--train.micro-batch-size 64 --train.gradient-checkpointing 0 --train.parallel ddp"
+    assert option.partition("#")[0].strip() == wanted
 
 
 def test_what_is_not_known_is_said(capsys, monkeypatch):
@@ -78,6 +81,7 @@ def test_what_is_not_known_is_said(capsys, monkeypatch):
         (["--devices", "0"], "devices must be 1 or more"),
         (["--utilisation", "2"], "utilisation must be more than 0"),
         (["--images", "0"], "--images must be 1 or more"),
+        (["--memory-gb", "0"], "memory_gb must be more than 0"),
     ],
 )
 def test_misuse_names_what_was_given_and_what_is_allowed(arguments, message, capsys):

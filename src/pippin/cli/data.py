@@ -76,6 +76,10 @@ class PrepareCommand:
     processes: int = 1
     """Number of processes on this machine; each builds other shards. More may be started with the
     same command, here or on machines that share the disk."""
+    dry_run: bool = False
+    """Stop after the checks, and print what would be built, where, and its size."""
+    ignore_plan: bool = False
+    """Start even if the disk does not suffice by the plan."""
 
 
 def main(argv: list[str]) -> int:
@@ -338,9 +342,14 @@ def _prepare(argv: list[str]) -> int:
     prog = f"pippin data prepare {name}"
     command = parse(PrepareCommand, prog, rest, default, RECIPE_OPTIONS)
 
+    from pippin.cli.starts import Preflight, dry_run
     from pippin.runs.prepare import prepare
 
-    moments = prepare(located_recipe(argv, command.recipe), processes=command.processes)
+    located = located_recipe(argv, command.recipe)
+    preflight = Preflight(None, ignore_plan=command.ignore_plan)
+    if command.dry_run:
+        return dry_run(preflight, located)
+    moments = prepare(located, processes=command.processes, before=preflight.check)
     if not is_rank0():
         return 0
     for size, cache in _caches(moments, command.recipe.data).items():

@@ -21,7 +21,7 @@ from pippin.data.moments import MomentSource
 from pippin.distributed.world import World, distributed_world, set_device
 from pippin.recipes.recipe import Recipe
 from pippin.runs.components import Components
-from pippin.runs.data.check_data import check_data
+from pippin.runs.data.check_data import BeforeStart, check_data
 from pippin.system.signals import in_main_thread, signals_interrupt
 from pippin.system.text import print_above_progress
 from pippin.system.workers.processes import run_pickled_call, worker_failure_message
@@ -30,7 +30,13 @@ TERMINATION_TIMEOUT = 3.0
 """Seconds until a terminated process is killed."""
 
 
-def prepare(recipe: Recipe, *, processes: int = 1, console: Console | None = None) -> MomentSource:
+def prepare(
+    recipe: Recipe,
+    *,
+    processes: int = 1,
+    console: Console | None = None,
+    before: BeforeStart | None = None,
+) -> MomentSource:
     """Build the caches of a recipe: latents, bucket by bucket, and captions where it reads text.
 
     Several processes share the work: those of torchrun, ``processes`` on this machine, and any
@@ -41,6 +47,7 @@ def prepare(recipe: Recipe, *, processes: int = 1, console: Console | None = Non
         processes: number of processes on this machine, including this one; the others start when
             shards are missing.
         console: for progress.
+        before: checks that rank 0 makes before anything is read or written.
 
     Raises:
         ConfigError: processes below 1 or started twice, or settings that do not fit.
@@ -58,9 +65,14 @@ def prepare(recipe: Recipe, *, processes: int = 1, console: Console | None = Non
             )
         if world.size > 1:
             with world.rank0_first():  # rank 0 scans the images, the others read its index
+                if before is not None and world.is_rank0:
+                    before(recipe, recipe)
                 check_data(Components(recipe, Console(quiet=True)))
+            return _build(recipe, console, builders_of(world))
+        if before is not None:  # before any other process is started
+            before(recipe, recipe)
         with _spawning_builders(recipe, processes, console) as builders:
-            return _build(recipe, console, builders_of(world) if world.size > 1 else builders)
+            return _build(recipe, console, builders)
 
 
 def builders_of(world: World) -> Builders:

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recipes fit the devices that they are made for, by the plan, without changing numbers."""
+
+import re
+import shlex
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from pippin.cli.parsing.options import parse
+from pippin.cli.train import TrainCommand, find_recipe
+from pippin.config import fingerprint
+from pippin.planning.devices import Cluster
+from pippin.planning.plan import planned_memory
+from pippin.recipes.paper import MICRO_BATCH, comparison
+from pippin.recipes.recipe import Recipe
+from pippin.recipes.table import RECIPES, get_recipe
+from pippin.studies.shipped.table import get_study
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LARGE = ("paper/", "published/", "folder/")
+"""Families of recipes whose size matters; the others are tiny."""
+STATED = Cluster(devices=8, device="h100")
+"""Devices where a page states none; they have 80 GB each."""
+
+
+def commands() -> dict[str, tuple[int, list[str]]]:
+    """Command line -> number of devices and arguments of each documented training of a large
+    recipe."""
+    found = {}
+    for page in PAGES:
+        text = re.sub(r"\\\n\s*", " ", page.read_text(encoding="utf-8"))
+        for line in re.findall(r"^ *((?:\w+=\d+ |torchrun .*-m )?pippin train .+)$", text, re.M):
+            before, _, rest = line.partition("pippin train ")
+            words = shlex.split(rest, comments=True)
+            if words and words[0].startswith(LARGE) and not {"...", "--help"} & set(words):
+                found[line] = _devices(before), words
+    return found
+
+
+def _devices(launcher: str) -> int:
+    nodes = re.search(r"--nnodes (\d+)", launcher)
+    each = re.search(r"--nproc-per-node (\d+)", launcher)
+    return int(nodes[1] if nodes else 1) * int(each[1]) if each else STATED.devices
+
+
+@cache
+def _memory(key: str, devices: int) -> int:
+    return planned_memory(_RECIPES[key], replace(STATED, devices=devices))
+
+
+_RECIPES: dict[str, Recipe] = {}
+
+
+def fits(recipe: Recipe, devices: int) -> bool:
+    """Whether a recipe fits; trainings with the same model and batch are planned once."""
+    key = repr((recipe.denoiser, recipe.conditioning, recipe.train, recipe.data.resolution))
+    _RECIPES[key] = recipe
+    return _memory(key, devices) <= replace(STATED, devices=devices).usable
+
+
+def test_every_documented_training_fits_its_devices():
+    listed = commands()
+    assert len(listed) >= 20
+    assert {devices for devices, _ in listed.values()} >= {4, 8, 16}
+    for line, (devices, words) in listed.items():
+        _, recipe, rest = find_recipe(words)
+        command = parse(TrainCommand, "", rest, TrainCommand(recipe=recipe))
+        assert fits(command.recipe, devices), line
+
+
+@pytest.mark.parametrize("name", ["paper/mdtv2-512-disentangled", "published/mmdit-sd3-d24-256"])
+def test_the_largest_recipes_fit_and_would_not_without_their_settings(name):
+    recipe = get_recipe(name)
+    assert fits(recipe, STATED.devices)
+    plain = replace(recipe.train, micro_batch_size=None, parallel="ddp")
+    assert not fits(replace(recipe, train=plain), STATED.devices)
+
+
+def test_the_largest_runs_of_studies_of_the_paper_fit_one_device():
+    """A run of a study is one process; all arms have the micro-batch of the first."""
+    arms = get_study("table1-512", scale="paper").arms()
+    for arm in ("mmdit-disentangled", "mdtv2-disentangled"):
+        assert fits(arms[arm], 1), arm
+
+
+def test_what_makes_recipes_fit_is_no_part_of_their_fingerprint():
+    for name in [name for name in RECIPES if name.startswith(("paper/", "published/"))]:
+        recipe = get_recipe(name)
+        plain = replace(recipe.train, micro_batch_size=None, parallel="ddp")
+        assert fingerprint(replace(recipe, train=plain)) == fingerprint(recipe)
+        local = recipe.train.local_batch(STATED.devices)
+        assert local % recipe.train.micro_batch(local) == 0, name
+    assert (
+        comparison("dit", 512, disentangled=False).train.micro_batch_size
+        == (MICRO_BATCH[512]["dit"])
+    )
