@@ -112,13 +112,15 @@ def test_captions_and_text_encoders_are_compared_with_the_recipe(
 
 def test_first_images_that_are_all_unusable_are_refused(photos, tmp_path):
     begin(photos, tmp_path)
-    with pytest.raises(ConfigError, match=r"none of 8 images .* too small: 20 x 20 .*--data\.min"):
+    with pytest.raises(
+        ConfigError, match=r"(?s)none of 8 images .* too small: 20 x 20 .*--data\.min"
+    ):
         begin(replace_at(photos, "data.min_side", 64), tmp_path)
     for number in range(7):
         (tmp_path / "photos" / f"{number}.png").write_bytes(b"damaged")
     begin(photos, tmp_path)  # one is good: the scan of all images counts the rest
     (tmp_path / "photos" / "7.png").write_bytes(b"damaged")
-    with pytest.raises(ConfigError, match=r"none of 8 images .*`pippin data check"):
+    with pytest.raises(ConfigError, match=r"(?s)none of 8 images .*`pippin data check"):
         begin(photos, tmp_path)
 
 
@@ -162,7 +164,9 @@ def test_memory_beyond_that_of_the_gpu_is_refused_with_options_that_fit(
     enough = Start(small, small, RunFolder(tmp_path / "run"))
     gpu = Gpu(name="Tesla T4", memory=enough.memory // 4)
     monkeypatch.setattr(Start, "gpu", gpu)
-    with pytest.raises(ConfigError, match=r"Tesla T4 has .* --train\.micro-batch-size") as refused:
+    with pytest.raises(
+        ConfigError, match=r"(?s)Tesla T4 has .* --train\.micro-batch-size"
+    ) as refused:
         begin(small, tmp_path)
     line = next(x for x in str(refused.value).splitlines() if x.startswith("  --train.micro"))
     micro = int(line.split()[1])

@@ -94,7 +94,7 @@ def main(argv: list[str]) -> int:
     console.print(_placements(planned))
     print_text("options that fit, fewest hours first:")
     for line in option_lines(planned.options):
-        print_text(f"  {line}")
+        print_text(line)
     return 0
 
 

@@ -105,16 +105,22 @@ def failures(start: Start, checks: Sequence[Check] = CHECKS) -> list[Failed]:
     """
     failed: list[Failed] = []
     for check in checks:
-        names = {entry.name for entry in failed}
-        if names & set(check.needs):
+        if {entry.name for entry in failed} & set(check.needs):
             continue
-        try:
-            for failure in check.run(start):
-                error = ConfigError(failure) if isinstance(failure, str) else failure
-                failed.append(Failed(check.name, error))
-        except (ValueError, OSError) as error:
-            failed.append(Failed(check.name, error))
+        errors = list(_errors(check, start))
+        texts = {str(error) for error in errors}  # the later check knows more of the same failure
+        failed = [entry for entry in failed if str(entry.error) not in texts]
+        failed += [Failed(check.name, error) for error in errors]
     return failed
+
+
+def _errors(check: Check, start: Start) -> Iterator[Exception]:
+    """Errors that a check yields or raises."""
+    try:
+        for failure in check.run(start):
+            yield ConfigError(failure) if isinstance(failure, str) else failure
+    except (ValueError, OSError) as error:
+        yield error
 
 
 def refuse(failed: Sequence[Failed]) -> None:
