@@ -40,7 +40,9 @@ def test_all_arms_are_checked_and_nothing_is_written(study, tmp_path, capsys):
 
 def test_failures_name_their_arms_once(study, tmp_path):
     broken = replace(study, base=replace_at(study.base, "autoencoder.source", "pippin/none"))
-    with pytest.raises(ConfigError, match=r"1 checks failed; .*autoencoder \(.*low.*high.*\): no"):
+    with pytest.raises(
+        ConfigError, match=r"(?s)1 check failed; .*autoencoder \(.*low.*high.*\): no"
+    ):
         StudyStart(broken, tmp_path / "study", elsewhere=True).check()
     assert not list(tmp_path.iterdir())
 

@@ -14,7 +14,7 @@ from pippin.config import ConfigError, replace_at
 from pippin.denoisers.dit.config import DiTConfig
 from pippin.evaluation.metrics.cost import denoiser_flops, meta_model
 from pippin.planning.devices import DEVICES, Cluster, device_named
-from pippin.planning.options import micro_batch_size, option_lines
+from pippin.planning.fitting import micro_batch_size, option_lines
 from pippin.planning.plan import plan, planned_memory
 from pippin.recipes.table import get_recipe
 from pippin.runs.components import Components

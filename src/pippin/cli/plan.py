@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
         raise ValueError("--latent-shape, --num-classes and --images must be 1 or more")
     command = replace(command, cluster=_measured_cluster(command))
 
-    from pippin.planning.options import option_lines
+    from pippin.planning.fitting import option_lines
     from pippin.planning.plan import plan
 
     planned = plan(

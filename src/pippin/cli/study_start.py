@@ -79,7 +79,8 @@ class StudyStart:
                 f"\n{number}. {name} ({', '.join(names)}): {text}"
                 for number, ((name, text), names) in enumerate(arms.items(), 1)
             )
-            raise ConfigError(f"{len(arms)} checks failed; no run was started:{lines}")
+            count = f"{len(arms)} check{'s' if len(arms) > 1 else ''}"
+            raise ConfigError(f"{count} failed; no run was started:{lines}")
 
     def _needs(self) -> list[DiskNeed]:
         """Disk space of the caches, and of the checkpoints of all seeds."""

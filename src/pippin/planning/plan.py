@@ -9,6 +9,7 @@ from typing import Any
 from pippin.evaluation.metrics.cost import denoiser_flops, meta_model
 from pippin.model import LatentDenoiser
 from pippin.planning.devices import Cluster
+from pippin.planning.fitting import FittingOption, fitting_options
 from pippin.planning.memory import (
     Activations,
     States,
@@ -19,7 +20,6 @@ from pippin.planning.memory import (
     text_bytes,
     training_states,
 )
-from pippin.planning.options import FittingOption, fitting_options
 from pippin.planning.placement import (
     CheckpointingPlan,
     Layout,

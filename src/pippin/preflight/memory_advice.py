@@ -3,7 +3,7 @@
 
 from dataclasses import replace
 
-from pippin.planning.options import option_lines
+from pippin.planning.fitting import option_lines
 from pippin.planning.plan import plan
 from pippin.preflight.resources import MAX_OPTIONS, gigabytes, listed
 from pippin.preflight.start import Start

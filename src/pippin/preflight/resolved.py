@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator
 
-from pippin.planning.options import option_lines
+from pippin.planning.fitting import option_lines
 from pippin.planning.plan import Plan
 from pippin.preflight.checks import CHECKS, failures, refuse
 from pippin.preflight.inputs import describe_images

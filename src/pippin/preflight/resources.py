@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pippin.data.cache.cache_folders import CacheFolder, list_caches
-from pippin.planning.options import option_lines
+from pippin.planning.fitting import option_lines
 from pippin.planning.plan import Plan
 from pippin.preflight.start import DiskNeed, Start, free_bytes, nearest_existing
 from pippin.runs.checkpoint_folders import list_checkpoints

@@ -2,6 +2,7 @@
 """A training that is about to start, as the checks before it see it."""
 
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -257,8 +258,10 @@ def _text_of(entry: Entry, kind: str) -> str:
 
 
 def free_bytes(folder: Path) -> int:
-    """Free bytes of the disk of a folder, which may be missing yet."""
-    return shutil.disk_usage(nearest_existing(folder)).free
+    """Free bytes of the disk of a folder, which may be missing yet; the largest number for a file
+    system that does not state its size."""
+    usage = shutil.disk_usage(nearest_existing(folder))
+    return usage.free if usage.total else sys.maxsize
 
 
 def nearest_existing(folder: Path) -> Path:
