@@ -14,7 +14,7 @@ from pippin.images.files import UnreadableImageError, inspect_image
 from pippin.preflight.start import Start
 from pippin.recipes.checks import check_resolution
 from pippin.recipes.recipe import has_known_latents
-from pippin.runs.check_data import listing_refusals, missing_kinds
+from pippin.runs.data.check_data import listing_refusals, missing_kinds
 from pippin.runs.folder import STUDY_RUN_PREFIX, RunFolder
 from pippin.runs.text_inputs import check_encoder
 from pippin.runs.trained import WEIGHTS_FILE, trained_recipe
