@@ -76,7 +76,7 @@ def test_jobs_are_submitted_after_the_checks_only(study, tmp_path, monkeypatch, 
 
     class Slurm(study_verb.SlurmExecutor):
         def __init__(self):
-            pass
+            self.jobs = 1
 
     given = {"executor": Slurm()} if executor == "slurm" else {"dry_run": True}
     with pytest.raises(ConfigError, match="autoencoder"):

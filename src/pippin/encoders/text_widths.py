@@ -101,7 +101,7 @@ def _folder(source: str) -> tuple[Path, bool]:
 
 
 def _absent(source: str) -> str:
-    """What a complete folder lacks; empty if it lacks nothing."""
+    """Missing files of a folder that should be complete, as a message; empty if none are."""
     folders: Sequence[Path] = encoder_folders(source)
     try:
         find_weights(folders[0], TRANSFORMERS, pickled=False)
