@@ -207,7 +207,7 @@ class Start:
         """Disk space of caches and checkpoints."""
         needs = [self._latents(), self._captions()]
         if self.run is not None:
-            each, count = self.checkpoint_bytes, self.recipe.train.keep_checkpoints + 1
+            each, count = self.checkpoint_bytes, self.recipe.train.max_checkpoints + 1
             needs.append(
                 DiskNeed(
                     what=f"{count} checkpoints of {each / 1e9:.3g} GB, one of them being written",
