@@ -8,6 +8,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
@@ -47,8 +48,9 @@ def recipes() -> dict[str, Recipe]:
 
 
 def row(name: str, recipe: Recipe) -> str:
-    """Table row with GB per device of the four placements, bold if they fit."""
-    planned = plan(recipe)
+    """Table row with GB per device of the four placements, bold if they fit, all with the whole
+    local batch at once."""
+    planned = plan(replace(recipe, train=replace(recipe.train, micro_batch_size=None)))
     placements = planned.placements
     memory = [
         f"**{placement.memory / 1e9:.3g}**" if placement.fits else f"{placement.memory / 1e9:.3g}"

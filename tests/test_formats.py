@@ -29,6 +29,7 @@ from pippin.evaluation.reference import load_statistics
 from pippin.reports.report_data import open_source
 from pippin.runs.components import Components
 from pippin.runs.folder import RunFolder
+from pippin.runs.plan_met import PlanMet
 from pippin.runs.trained import load_trained_weights
 from pippin.studies.results import read
 from pippin.system.formats import (
@@ -200,6 +201,7 @@ NEWER = {
         lambda: load_statistics(Path("reference.npz")),
     ),
     "bench record": (restate_json, "bench.json", lambda: BenchRecord.load(Path("bench.json"))),
+    "plan met": (restate_json, "run/plan.json", lambda: PlanMet.load(Path("run/plan.json"))),
 }
 
 

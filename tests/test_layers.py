@@ -33,6 +33,7 @@ LAYERS = [
     {"planning"},
     {"interop"},
     {"bench"},
+    {"preflight"},
     {"studies"},
     {"reports"},
     {"cli"},
@@ -63,8 +64,9 @@ FORBIDDEN = {
     "training/prefetch": {"data", "encoders", "recipes", "runs", "sampling", "evaluation"},
     "planning": {"encoders", "runs", "sampling"},
     "interop": {"runs", "training", "evaluation"},
-    "studies": {"planning", "interop", "bench"},
-    "reports": {"sampling", "training", "planning", "interop", "bench"},
+    "preflight": {"nn", "transfer", "objective", "training", "interop"},
+    "studies": {"planning", "interop", "bench", "preflight"},
+    "reports": {"sampling", "training", "planning", "interop", "bench", "preflight"},
 }
 CONFIGURATIONS = [p.relative_to(PACKAGE) for p in PACKAGE.rglob("config.py")]
 # Modules under their earlier names, for programs that import them.

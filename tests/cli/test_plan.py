@@ -19,7 +19,9 @@ def test_what_is_printed(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["plan", NAME, "--devices", "2", "--device", "4090", "--utilisation", "0.3"]) == 0
     text = capsys.readouterr().out
-    assert max(map(len, text.splitlines())) <= 80
+    options = [line for line in text.splitlines() if line.startswith("--train.micro-batch-size")]
+    assert len(options) == 4  # whole lines, to be pasted
+    assert max(len(line) for line in text.splitlines() if line not in options) <= 80
     rows = [
         [cell.strip() for cell in line.split("│")[1:-1]]
         for line in text.splitlines()
@@ -57,6 +59,9 @@ def test_micro_batches_are_said(capsys, monkeypatch):
     text = capsys.readouterr().out
     assert "128, 64 per device, micro-batch 16; " in text
     assert "largest micro-batch" in text
+    option = text.partition("options that fit, fewest hours first:\n")[2].splitlines()[0]
+    wanted = "--train.micro-batch-size 64 --train.gradient-checkpointing 0 --train.parallel ddp"
+    assert option.partition("#")[0].strip() == wanted
 
 
 def test_what_is_not_known_is_said(capsys, monkeypatch):
@@ -78,6 +83,7 @@ def test_what_is_not_known_is_said(capsys, monkeypatch):
         (["--devices", "0"], "devices must be 1 or more"),
         (["--utilisation", "2"], "utilisation must be more than 0"),
         (["--images", "0"], "--images must be 1 or more"),
+        (["--memory-gb", "0"], "memory_gb must be more than 0"),
     ],
 )
 def test_misuse_names_what_was_given_and_what_is_allowed(arguments, message, capsys):

@@ -13,8 +13,9 @@ from pippin.conditioning.config import ConditioningConfig, ControlConfig
 from pippin.config import ConfigError, replace_at
 from pippin.denoisers.dit.config import DiTConfig
 from pippin.evaluation.metrics.cost import denoiser_flops, meta_model
-from pippin.planning.devices import DEVICES, Cluster
-from pippin.planning.plan import plan
+from pippin.planning.devices import DEVICES, Cluster, device_named
+from pippin.planning.fitting import micro_batch_size, option_lines
+from pippin.planning.plan import plan, planned_memory
 from pippin.recipes.table import get_recipe
 from pippin.runs.components import Components
 
@@ -238,3 +239,56 @@ def test_the_page_states_the_devices():
     for name, device in DEVICES.items():
         figures = f"{device.bf16 / 1e12:g} | {device.fp32 / 1e12:g} | {device.memory / 1e9:g}"
         assert f"| `{name}` | {figures} |" in page
+
+
+def test_options_that_are_printed_fit_when_they_are_pasted():
+    """Each option is parsed from its text and planned anew, with a memory between its own and one
+    image more."""
+    cluster = Cluster(devices=2, device="4090", memory_gb=0.2, headroom=0.0)
+    recipe = converted_recipe(batch_size=4096)
+    planned = plan(recipe, cluster)
+    assert not planned.chosen(recipe.train).fits
+    assert planned.chosen(recipe.train).memory == planned_memory(recipe, cluster)
+    options = planned.options
+    assert {option.parallel for option in options} == {"ddp", "fsdp"}
+    assert [option.hours for option in options] == sorted(option.hours for option in options)
+    for option in options:
+        words = option.arguments.split()
+        given = dict(zip(words[::2], words[1::2], strict=True))
+        train = replace(
+            recipe.train,
+            micro_batch_size=int(given["--train.micro-batch-size"]),
+            gradient_checkpointing=int(given["--train.gradient-checkpointing"]),
+            parallel=given["--train.parallel"],
+        )
+        assert option.applied(recipe.train) == train
+        pasted = replace(recipe, train=train)
+        assert planned_memory(pasted, cluster) == option.memory <= cluster.usable
+    assert option_lines(options)[0].startswith("--train.micro-batch-size ")
+    assert "no micro-batch" in option_lines(())[0]
+
+
+def test_micro_batches_of_options_divide_the_batch_where_that_is_not_wasteful():
+    for local in (1, 7, 48, 256, 1424):
+        for largest in range(local + 2):
+            size = micro_batch_size(local, largest)
+            assert 0 <= size <= min(largest, local)
+            if largest:
+                assert size > 0
+                even = -(-local // -(-local // largest))
+                assert size == even or (local % size == 0 and 2 * size >= even)
+    assert (micro_batch_size(256, 148), micro_batch_size(256, 300)) == (128, 256)
+
+
+def test_gpus_are_known_by_the_names_that_cuda_reports():
+    names = {
+        "NVIDIA A100-SXM4-40GB": "a100-40",
+        "NVIDIA A100 80GB PCIe": "a100-80",
+        "NVIDIA H100 80GB HBM3": "h100",
+        "NVIDIA H100 PCIe": None,  # slower
+        "NVIDIA H200": "h200",
+        "NVIDIA GeForce RTX 4090": "4090",
+        "NVIDIA GeForce RTX 4090 D": None,
+        "Tesla T4": None,
+    }
+    assert {name: device_named(name) for name in names} == names

@@ -80,6 +80,10 @@ class PrepareCommand:
     """Number of processes on this machine; each builds other shards. More may be started with the
     same command, here or on machines that share the disk."""
     shards: ShardsConfig = field(default_factory=ShardsConfig)
+    dry_run: bool = False
+    """Stop after the checks, and print what would be built, where, and its size."""
+    ignore_plan: bool = False
+    """Start even if the disk does not suffice by the plan."""
 
 
 def main(argv: list[str]) -> int:
@@ -333,13 +337,19 @@ def _prepare(argv: list[str]) -> int:
     prog = f"pippin data prepare {name}"
     command = parse(PrepareCommand, prog, rest, default, RECIPE_OPTIONS)
 
+    from pippin.cli.starts import Preflight, dry_run
+    from pippin.data.folder.image_table import has_table
+    from pippin.runs.data.streamed import find_shards_config
     from pippin.runs.prepare import prepare
 
-    moments = prepare(
-        located_recipe(argv, command.recipe),
-        processes=command.processes,
-        shards=command.shards if command.shards.source else None,
-    )
+    shards = command.shards if command.shards.source else None
+    located = located_recipe(argv, command.recipe)
+    encodes = find_shards_config(located, shards) is not None
+    unread = encodes and not has_table(Path(getattr(located.data, "path", "")))
+    preflight = Preflight(None, ignore_plan=command.ignore_plan, unread=unread)
+    if command.dry_run:
+        return dry_run(preflight, located)
+    moments = prepare(located, processes=command.processes, before=preflight.check, shards=shards)
     if not is_rank0():
         return 0
     for size, cache in _caches(moments, command.recipe.data).items():

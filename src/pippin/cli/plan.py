@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin plan RECIPE`` and ``pippin plan --study NAME``: costs before anyone pays."""
+"""``pippin plan RECIPE``: costs before anyone pays."""
 
 import json
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -13,11 +12,11 @@ from pippin.cli.listing import recipe_list
 from pippin.cli.parsing.common_options import RECIPE_OPTIONS
 from pippin.cli.parsing.options import parse
 from pippin.cli.parsing.verb_help import HELP
+from pippin.cli.plan_study import plan_study
 from pippin.cli.train import config_first, find_recipe, located_recipe, recorded_classes
+from pippin.config import ConfigError
 from pippin.planning.devices import DEVICES, Cluster
 from pippin.recipes.recipe import Recipe, Shape, has_known_latents
-from pippin.studies.shipped.options import MachineSettings, with_machine_settings
-from pippin.studies.shipped.scales import ScaleName
 from pippin.system.text import plain_text, print_text
 
 if TYPE_CHECKING:
@@ -25,109 +24,6 @@ if TYPE_CHECKING:
 
     from pippin.planning.placement import Placement
     from pippin.planning.plan import Plan
-
-
-HEADS = (
-    *("run", "from", "px", "parameters, M", "GFLOPs per image", "images, M", "micro-batch"),
-    *("GB", "GB, again", "largest micro-batch", "again", "device-hours", "again"),
-)
-"""*again*: with gradient checkpointing of every block."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlanStudyCommand(MachineSettings):
-    """Plan every run of a study and its pre-training, without reading data or weights."""
-
-    scale: ScaleName | None = None
-    """None = the study's smallest scale."""
-    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(
-        default_factory=lambda: Cluster(devices=1)
-    )
-    markdown: bool = False
-    """Print the table in Markdown."""
-
-
-def plan_study(argv: list[str]) -> int:
-    """Parse, plan and print.
-
-    Raises:
-        ValueError: no study name given.
-    """
-    from pippin.studies.shipped.table import get_study
-
-    if not argv or argv[0].startswith("-"):
-        raise ValueError("--study needs the name of a study; `pippin study list` lists all")
-    command = parse(
-        PlanStudyCommand, f"pippin plan --study {argv[0]}", argv[1:], PlanStudyCommand()
-    )
-    study = with_machine_settings(get_study(argv[0], scale=command.scale), command)
-    starts = {f"@{name}": recipe for name, recipe in study.starts.items()}
-    rows = plan_rows(starts | study.arms(), command.cluster, len(study.seeds))
-    if command.markdown:
-        for cells in chain((HEADS, ("---",) * len(HEADS)), rows):  # printed one by one
-            print_text(f"| {' | '.join(cells)} |")
-    else:
-        _print(rows)
-    return 0
-
-
-def plan_rows(
-    recipes: dict[str, Recipe], cluster: Cluster, seeds: int
-) -> Iterator[tuple[str, ...]]:
-    """Rows of all runs, and a total of the device-hours over all seeds.
-
-    Runs that differ only in sampling and evaluation share one training: all but the first refer to
-    the first, which alone counts.
-    """
-    from pippin.planning.plan import plan
-    from pippin.studies.execution import first_with_same_training
-
-    stored, recomputed = 0.0, 0.0
-    first = first_with_same_training(recipes)
-    for name, recipe in recipes.items():
-        if first[name] != name:
-            yield (name, f"training of {first[name]}", *[""] * (len(HEADS) - 2))
-            continue
-        planned = plan(recipe, cluster)
-        yield _row(name, recipe, planned)
-        stored += planned.placements[0].device_hours
-        recomputed += planned.placements[1].device_hours
-    seeds_text = "one seed" if seeds == 1 else f"{seeds} seeds"
-    cells = [""] * (len(HEADS) - 3)
-    yield (
-        f"all, {seeds_text}",
-        *cells,
-        *(f"{seeds * hours:,.4g}" for hours in (stored, recomputed)),
-    )
-
-
-def _row(name: str, recipe: Recipe, planned: "Plan") -> tuple[str, ...]:
-    stored, recomputed = planned.placements[:2]
-    return (
-        name,
-        recipe.init.run or "",
-        str(recipe.data.resolution),
-        f"{planned.parameters / 1e6:.0f}",
-        f"{planned.training_flops / 1e9:.4g}",
-        f"{recipe.train.images / 1e6:.4g}",
-        str(planned.micro_batch),
-        f"{stored.memory / 1e9:.3g}",
-        f"{recomputed.memory / 1e9:.3g}",
-        str(stored.largest_micro_batch),
-        str(recomputed.largest_micro_batch),
-        f"{stored.device_hours:.3g}",
-        f"{recomputed.device_hours:.3g}",
-    )
-
-
-def _print(rows: Iterable[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*HEADS)
-    for cells in rows:
-        table.add_row(*map(plain_text, cells))
-    Console().print(table)
 
 
 USAGE = """usage: pippin plan RECIPE [options]      pippin plan RECIPE --help lists its options
@@ -153,6 +49,9 @@ class PlanCommand:
     images: int | None = None
     """Number of training images, for the cache size; None = OpenMoji's, or ImageNet's or CC12M's
     for recipes that follow a paper."""
+    utilisation_from: Path | None = None
+    """Record of `pippin bench RECIPE --out`, whose measured share of its GPU's peak replaces
+    --utilisation."""
     json: bool = False
     """Print JSON: bytes, FLOPs, hours."""
 
@@ -172,7 +71,9 @@ def main(argv: list[str]) -> int:
     counts = (*(command.latent_shape or ()), command.num_classes, command.images)
     if any(count is not None and count < 1 for count in counts):
         raise ValueError("--latent-shape, --num-classes and --images must be 1 or more")
+    command = replace(command, cluster=_measured_cluster(command))
 
+    from pippin.planning.fitting import option_lines
     from pippin.planning.plan import plan
 
     planned = plan(
@@ -191,7 +92,32 @@ def main(argv: list[str]) -> int:
     console = Console()
     console.print(_summary(name, command, planned))
     console.print(_placements(planned))
+    print_text("options that fit, fewest hours first:")
+    for line in option_lines(planned.options):
+        print_text(line)
     return 0
+
+
+def _measured_cluster(command: PlanCommand) -> Cluster:
+    """The devices, with the utilisation of the record of ``--utilisation-from`` if given.
+
+    Raises:
+        ConfigError: two utilisations, or a record of another precision or of an unknown GPU.
+    """
+    if command.utilisation_from is None:
+        return command.cluster
+    if command.cluster.utilisation != Cluster().utilisation:
+        raise ConfigError(
+            f"--utilisation {command.cluster.utilisation} and --utilisation-from "
+            f"{command.utilisation_from} exclude each other: give one of them"
+        )
+    from pippin.bench.record import BenchRecord
+    from pippin.bench.utilisation import measured_utilisation
+
+    train = command.recipe.train
+    record = BenchRecord.load(command.utilisation_from)
+    share = measured_utilisation(record, train.precision, compiled=train.compile)
+    return replace(command.cluster, utilisation=share)
 
 
 def _summary(name: str, command: PlanCommand, planned: "Plan") -> "Table":
@@ -214,11 +140,12 @@ def _work(command: PlanCommand, planned: "Plan") -> list[tuple[str, str]]:
         (
             "devices",
             f"{cluster.devices} x {cluster.device}: {peak / 1e12:.4g} TFLOP/s dense "
-            f"{planned.precision}, {_bytes(device.memory)} each ({device.source})",
+            f"{planned.precision}, {_bytes(cluster.memory)} each ({device.source})",
         ),
         (
-            "assumed",
-            f"{cluster.utilisation:.0%} of the peak, {cluster.headroom:.0%} of memory kept free",
+            "measured" if command.utilisation_from else "assumed",
+            f"{cluster.utilisation:.{0 if cluster.utilisation >= 0.1 else 2}%} of the peak, "
+            f"{cluster.headroom:.0%} of memory kept free",
         ),
         ("latent", " x ".join(map(str, planned.latent_shape)) + assumption),
         ("parameters", f"{planned.parameters / 1e6:.2f} M"),

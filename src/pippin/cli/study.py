@@ -49,6 +49,10 @@ class StudyCommand(MachineSettings):
     job per run (needs the extra ``cluster``)."""
     jobs: int = 2
     """Number of concurrent runs, for local and slurm."""
+    dry_run: bool = False
+    """Stop after the checks of all arms, and print their plans, disk space and folders."""
+    ignore_plan: bool = False
+    """Submit even if the disk does not suffice by the plan."""
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
     features: FeatureChoice = field(default_factory=FeatureChoice)
 
@@ -75,6 +79,8 @@ def main(argv: list[str]) -> int:
         machine=command,
         other_data_path=command.other_data_path,
         features=command.features,
+        dry_run=command.dry_run,
+        ignore_plan=command.ignore_plan,
     )
 
 
@@ -105,8 +111,10 @@ def run(
     machine: MachineSettings | None = None,
     other_data_path: str | None = None,
     features: FeatureChoice | None = None,
+    dry_run: bool = False,
+    ignore_plan: bool = False,
 ) -> int:
-    """Run a shipped study in a folder and render its report."""
+    """Run a shipped study in a folder and render its report; a dry run stops after the checks."""
     from pippin.cli.main import RESUMABLE
     from pippin.data.config import ImagesConfig
     from pippin.data.folder.image_table import has_table
@@ -129,6 +137,14 @@ def run(
     for data in folders.values():  # an empty folder would fail in every run
         if not has_table(Path(data.path)):
             list_images(data).check_layout(data.path)
+    elsewhere = isinstance(executor, SlurmExecutor)
+    if elsewhere or dry_run:
+        from pippin.cli.study_start import StudyStart
+
+        start = StudyStart(study, folder, elsewhere=elsewhere, ignore_plan=ignore_plan)
+        start.check()
+        if dry_run:
+            return start.print_plan()
     summary = run_study(study, folder, execute, _report, pretrain, executor)
     print_text(f"report: {render_report(folder)}")
     if summary.interrupted:

@@ -41,6 +41,10 @@ class TrainCommand:
     allow_changed_data: bool = False
     """Resume even if images or captions have changed; the run's record, log and measures note the
     change."""
+    dry_run: bool = False
+    """Stop after the checks, and print the resolved plan: steps, memory, hours, disk, folders."""
+    ignore_plan: bool = False
+    """Start even if memory or disk do not suffice by the plan."""
 
 
 def main(argv: list[str]) -> int:
@@ -142,12 +146,18 @@ def recorded_classes(argv: list[str]) -> int | None:
 
 
 def _train(command: TrainCommand, folder: Path, places: dict[str, str], again: str) -> int:
+    import torch
+
     from pippin.cli.main import RESUMABLE
+    from pippin.cli.starts import Preflight, dry_run
     from pippin.distributed.world import refuse_unconnected_tasks
     from pippin.system.signals import TrainingDivergedError, TrainingStoppedError
     from pippin.training.train import train
 
     refuse_unconnected_tasks()
+    preflight = Preflight(RunFolder(folder), command.resume, ignore_plan=command.ignore_plan)
+    if command.dry_run:
+        return dry_run(preflight, command.recipe, places)
     try:
         train(
             command.recipe,
@@ -155,6 +165,7 @@ def _train(command: TrainCommand, folder: Path, places: dict[str, str], again: s
             resume=command.resume,
             allow_changed_data=command.allow_changed_data,
             places=places,
+            before=preflight.check,
         )
     except TrainingStoppedError as stopped:
         _say(f"{stopped}; resume with: {again}")
@@ -167,7 +178,13 @@ def _train(command: TrainCommand, folder: Path, places: dict[str, str], again: s
     except TrainingDivergedError as error:
         _say(f"error: {error}")
         return 1
+    except torch.OutOfMemoryError as error:
+        advice = preflight.memory_advice(error, command.recipe, again)
+        print_text(f"error: {advice}", error=True)  # on any rank: the others do not know it
+        return 1
     if is_rank0():
+        for line in preflight.met_lines():
+            print_text(line)
         print_text(f"trained: {folder}; next: pippin sample {folder} or pippin evaluate {folder}")
     return 0
 

@@ -64,10 +64,15 @@ def model_type(folder: Path) -> str:
     Raises:
         ValueError: config.json is not a JSON object.
     """
-    return str(_config(folder).get("model_type", ""))
+    return str(model_config(folder).get("model_type", ""))
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def model_config(folder: Path) -> dict[str, Any]:
+    """Values of a folder's config.json.
+
+    Raises:
+        ValueError: config.json is not a JSON object.
+    """
     path = folder / "config.json"
     try:
         return dict(parse_json(read_regular(path)).items())
@@ -129,7 +134,7 @@ def load_weights(
     where = f"{what} in {folder}"
     files = find_weights(folder, TRANSFORMERS, pickled=False)
     with _final_errors():
-        refuse_quantisation(_config(folder), where)
+        refuse_quantisation(model_config(folder), where)
         refuse_quantised(stored_types(files.path), where)
     model, report = kind.from_pretrained(
         folder,

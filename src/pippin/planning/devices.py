@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Accelerators by name: peak FLOP/s and memory of the vendor's data sheet. Imports no torch."""
 
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,6 +31,23 @@ DEVICES: dict[str, Device] = {
     "4090": Device(165.2e12, 82.6e12, 24 * 10**9, "NVIDIA Ada architecture paper, appendix A"),
 }
 
+_REPORTED: dict[str, str] = {
+    "a100-40": r"A100-(SXM4|PCIE)-40GB",
+    "a100-80": r"A100(-SXM4-80GB| 80GB PCIe)",
+    "h100": r"H100 80GB HBM3",
+    "h200": r"H200",
+    "l40s": r"L40S",
+    "4090": r"GeForce RTX 4090",
+}
+"""Device -> pattern of the name that CUDA reports. Variants of other speed do not match."""
+
+
+def device_named(reported: str) -> str | None:
+    """Device of :data:`DEVICES` of a name that CUDA reports, such as ``NVIDIA H100 80GB HBM3``;
+    None = unknown."""
+    bare = reported.removeprefix("NVIDIA ").strip()
+    return next((name for name, text in _REPORTED.items() if re.fullmatch(text, bare)), None)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster(Config):
@@ -39,6 +57,8 @@ class Cluster(Config):
     """Number of devices; each takes an equal part of the batch."""
     device: str = "h100"
     """One of: a100-40, a100-80, h100, h200, l40s, 4090; in any case."""
+    memory_gb: float | None = None
+    """Memory of each device in GB (10^9 bytes); None = as in the data sheet."""
     utilisation: float = 0.4
     """Assumed share of the peak, waiting for data and other devices included. Measure your own:
     pippin bench."""
@@ -52,6 +72,8 @@ class Cluster(Config):
             raise ConfigError(f"no device {self.device!r}; there are: {', '.join(DEVICES)}")
         if self.devices < 1:
             raise ConfigError(f"devices must be 1 or more; got {self.devices}")
+        if self.memory_gb is not None and not self.memory_gb > 0:
+            raise ConfigError(f"memory_gb must be more than 0; got {self.memory_gb}")
         if not 0 < self.utilisation <= 1:
             raise ConfigError(
                 f"utilisation must be more than 0 and at most 1; got {self.utilisation}"
@@ -60,9 +82,15 @@ class Cluster(Config):
             raise ConfigError(f"headroom must be 0 or more and below 1; got {self.headroom}")
 
     @property
+    def memory(self) -> int:
+        """Bytes of each device."""
+        known = DEVICES[self.device].memory
+        return known if self.memory_gb is None else int(self.memory_gb * 1e9)
+
+    @property
     def usable(self) -> int:
         """Bytes of each device that a run may use."""
-        return int(DEVICES[self.device].memory * (1 - self.headroom))
+        return int(self.memory * (1 - self.headroom))
 
     def speed(self, precision: str) -> float:
         """FLOP/s of each device at the assumed utilisation, in fp32 or bf16."""

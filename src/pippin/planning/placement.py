@@ -107,6 +107,20 @@ def estimate_placement(
     )
 
 
+def placement_of(
+    train: TrainConfig, cluster: Cluster, footprint: ModelFootprint, plan: CheckpointingPlan
+) -> Placement:
+    """Estimate for the layout and checkpointing that the settings themselves choose."""
+    return estimate_placement(train, cluster, footprint, layout_of(train, cluster.devices), plan)
+
+
+def layout_of(train: TrainConfig, devices: int) -> Layout:
+    """Layout of ``train.parallel`` on a number of devices."""
+    if devices == 1:
+        return "one device"
+    return "FSDP" if train.parallel == "fsdp" else "DDP"
+
+
 def training_hours(
     train: TrainConfig, cluster: Cluster, image_flops: int, optimizer_flops: int
 ) -> float:

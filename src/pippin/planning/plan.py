@@ -9,6 +9,7 @@ from typing import Any
 from pippin.evaluation.metrics.cost import denoiser_flops, meta_model
 from pippin.model import LatentDenoiser
 from pippin.planning.devices import Cluster
+from pippin.planning.fitting import FittingOption, fitting_options
 from pippin.planning.memory import (
     Activations,
     States,
@@ -25,10 +26,13 @@ from pippin.planning.placement import (
     ModelFootprint,
     Placement,
     estimate_placement,
+    layout_of,
+    placement_of,
 )
 from pippin.recipes.checks import check_recipe
 from pippin.recipes.recipe import Recipe, Shape, latent_shape_of
 from pippin.training.blocks import checkpoint_blocks
+from pippin.training.config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +60,8 @@ class Plan:
     optimizer_flops: int
     """FLOPs of a step on each device: Muon's matrix products."""
     placements: tuple[Placement, ...]
+    options: tuple[FittingOption, ...]
+    """Settings that fit, fewest hours first."""
     checkpoint_bytes: int
     """Size of one checkpoint."""
     checkpoints_bytes: int
@@ -66,6 +72,12 @@ class Plan:
     """Size of the latent cache for one image."""
     text_bytes: int
     """Size of the caption cache for one image."""
+
+    def chosen(self, train: TrainConfig) -> Placement:
+        """Placement of the layout and checkpointing that the recipe itself sets."""
+        layout = layout_of(train, self.cluster.devices)
+        own = (layout, train.gradient_checkpointing)
+        return next(p for p in self.placements if (p.layout, p.checkpointing) == own)
 
     @property
     def cache_bytes(self) -> int | None:
@@ -137,6 +149,7 @@ def plan(
             for layout in layouts
             for option in options
         ),
+        options=fitting_options(train, cluster, footprint, layouts, options),
         checkpoint_bytes=states.checkpoint,
         checkpoints_bytes=(train.max_checkpoints + 1) * states.checkpoint,
         images=images if images is not None else num_training_images(recipe),
@@ -145,13 +158,55 @@ def plan(
     )
 
 
+def planned_memory(
+    recipe: Recipe,
+    cluster: Cluster,
+    *,
+    latent_shape: Shape | None = None,
+    num_classes: int | None = None,
+) -> int:
+    """Estimate the bytes of each device with the recipe's own layout, micro-batch and
+    checkpointing; faster than :func:`plan`, which compares all and counts FLOPs.
+
+    Args:
+        recipe: the recipe to train.
+        cluster: the devices.
+        latent_shape, num_classes: as in :func:`plan`.
+
+    Raises:
+        ConfigError, ValueError: as :func:`plan`.
+    """
+    shape, train = latent_shape or latent_shape_of(recipe), recipe.train
+    classes = num_classes or num_classes_of(recipe)
+    model = meta_model(recipe.conditioning, recipe.denoiser, classes, shape[0])
+    full = _activations(recipe, shape, 0)
+    every = train.gradient_checkpointing
+    saved = _activations(recipe, shape, every) if every else full
+    footprint = _footprint(model, training_states(model, train), full)
+    return placement_of(train, cluster, footprint, CheckpointingPlan(every, saved, 0)).memory
+
+
+def checkpoint_size(recipe: Recipe, shape: Shape, num_classes: int) -> int:
+    """Bytes of one checkpoint, without estimating activations."""
+    model = meta_model(recipe.conditioning, recipe.denoiser, num_classes, shape[0])
+    return training_states(model, recipe.train).checkpoint
+
+
+def _activations(recipe: Recipe, shape: Shape, every: int) -> Activations:
+    return activations(
+        recipe.conditioning,
+        recipe.denoiser,
+        shape,
+        precision=recipe.train.precision,
+        every=every,
+    )
+
+
 def _checkpointing_plan(recipe: Recipe, shape: Shape, every: int) -> CheckpointingPlan:
-    conditioning, denoiser = recipe.conditioning, recipe.denoiser
-    precision = recipe.train.precision
-    saved = activations(conditioning, denoiser, shape, precision=precision, every=every)
-    model = meta_model(conditioning, denoiser, 1, shape[0])
+    model = meta_model(recipe.conditioning, recipe.denoiser, 1, shape[0])
     checkpoint_blocks(model.denoiser.blocks, every)
-    return CheckpointingPlan(every, saved, denoiser_flops(model, shape, backward=True))
+    flops = denoiser_flops(model, shape, backward=True)
+    return CheckpointingPlan(every, _activations(recipe, shape, every), flops)
 
 
 def _footprint(model: LatentDenoiser, states: States, full: Activations) -> ModelFootprint:

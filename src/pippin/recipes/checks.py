@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Consistency checks of a recipe before anything is trained."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from pippin.config import ConfigError, check_record
@@ -17,23 +18,26 @@ def check_recipe(recipe: Recipe) -> None:
     """Refuse a recipe that cannot be trained, sampled or evaluated.
 
     Raises:
-        ConfigError: naming the settings that do not fit.
+        ConfigError: naming the settings that do not fit; several failures are one error.
         ValueError: the schedule does not support the sampling settings.
     """
-    check_record(recipe)
-    check_guidance(recipe.sampling, recipe.conditioning)
-    check_objective(recipe.diffusion, recipe.denoiser)
-    build_grid(recipe.sampling, build_schedule(recipe.diffusion))
-    _check_reference(recipe)
-    _check_averages(recipe)
-    _check_best(recipe)
-    _check_measured_guidance(recipe)
-    _check_size_curve(recipe)
-    _check_augmentation(recipe)
-    _check_correlation(recipe)
-    _check_scene(recipe)
-    _check_buckets(recipe)
-    _check_resolution(recipe)
+    failures = recipe_failures(recipe)
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        lines = "".join(f"\n{number}. {error}" for number, error in enumerate(failures, 1))
+        raise ConfigError(f"{len(failures)} settings do not fit:{lines}")
+
+
+def recipe_failures(recipe: Recipe) -> list[ValueError]:
+    """Errors of all checks of :func:`check_recipe`, in their order."""
+    failures = []
+    for check in _CHECKS:
+        try:
+            check(recipe)
+        except ValueError as error:
+            failures.append(error)
+    return failures
 
 
 def check_start(recipe: Recipe) -> None:
@@ -57,6 +61,11 @@ def check_start(recipe: Recipe) -> None:
         "none: give that run or its export, or published weights from `pippin convert` "
         f"(--init.run FOLDER{rules}), or train it from initial weights with --from-scratch True"
     )
+
+
+def _check_grid(recipe: Recipe) -> None:
+    """Refuse times of sampling that the schedule does not have."""
+    build_grid(recipe.sampling, build_schedule(recipe.diffusion))
 
 
 def _check_reference(recipe: Recipe) -> None:
@@ -210,3 +219,22 @@ def check_resolution(recipe: Recipe, factor: int) -> None:
         raise ConfigError(f"data.bucket_step {needed} {recipe.data.bucket_step}")
     for size in recipe.data.view_sizes:
         denoiser.check_bucket(size_name(size), max(size) // multiple)
+
+
+_CHECKS: tuple[Callable[[Recipe], None], ...] = (
+    check_record,
+    lambda recipe: check_guidance(recipe.sampling, recipe.conditioning),
+    lambda recipe: check_objective(recipe.diffusion, recipe.denoiser),
+    _check_grid,
+    _check_reference,
+    _check_averages,
+    _check_best,
+    _check_measured_guidance,
+    _check_size_curve,
+    _check_augmentation,
+    _check_correlation,
+    _check_scene,
+    _check_buckets,
+    _check_resolution,
+)
+"""Checks of settings, in order."""

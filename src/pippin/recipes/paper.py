@@ -48,6 +48,12 @@ same. The study ``learning-rate`` compares it with DiT's 1e-4 and with twice the
 IMAGES: dict[Resolution, int] = {256: 102_400_000, 512: 25_600_000}
 """Number of training images: at 256 as in 400 thousand steps of DiT's sweep, which are 80 epochs
 of ImageNet and 9 of CC12M; at 512 a quarter. Both are our choices."""
+MICRO_BATCH: dict[Resolution, dict[str, int]] = {
+    256: {"unet": 128, "dit": 64, "mdtv2": 32, "pixart": 64, "mmdit": 32},
+    512: {"unet": 32, "dit": 16, "mdtv2": 8, "pixart": 16, "mmdit": 8},
+}
+"""Images computed at once on each device, so that eight devices of 80 GB suffice without
+recomputation (`pippin plan`). It changes rounding only and is no part of the fingerprint."""
 CLIP = "openai/clip-vit-large-patch14"  # ViT-L/14: unconfirmed
 BASE_GRID = 16
 """Number of patches along a side at 256 pixels."""
@@ -124,6 +130,7 @@ def comparison(name: str, resolution: Resolution, *, disentangled: bool) -> Reci
                 betas=(0.9, 0.95),
                 ema=half_life(0.9999, BATCH_SIZE),
                 precision="bf16",
+                micro_batch_size=MICRO_BATCH[resolution][name],
             )
         ),
         sampling=SamplingConfig(

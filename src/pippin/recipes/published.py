@@ -9,6 +9,8 @@ values without a readable source. For all recipes here:
 - Crops are squares of the full shorter side at a uniform position along the longer one; DiT, MDT
   and PixArt-alpha crop the centre. Each image has 8 cached views; they draw a new flip every time.
   One in a hundred training images is held out; they hold out none.
+- Where the local batch of eight devices of 80 GB does not fit (`pippin plan`), micro-batches or
+  fsdp are set. They change rounding only and are no part of the fingerprint.
 - Text models need their encoders (text.source) and images with captions.
 """
 
@@ -101,7 +103,7 @@ def dit_xl_512() -> Recipe:
     return replace(
         base,
         data=image_folder(512, dataset="imagenet-1k"),
-        train=replace(base.train, images=3_000_000 * base.train.batch_size),
+        train=replace(base.train, images=3_000_000 * base.train.batch_size, micro_batch_size=16),
     )
 
 
@@ -171,6 +173,7 @@ def pixart_xl_256() -> Recipe:
                 grad_clip=0.01,  # the code's
                 ema=half_life(0.9999, batch_size),  # the code's
                 precision="bf16",  # the code's is fp16, which is not implemented
+                micro_batch_size=89,  # a sixteenth of the local batch of eight devices
             )
         ),
         sampling=SamplingConfig(
@@ -204,6 +207,7 @@ def pixart_xl_512() -> Recipe:
                 batch_size=batch_size,
                 warmup_images=1_000 * batch_size,
                 ema=half_life(0.9999, batch_size),
+                micro_batch_size=16,
             )
         ),
     )
@@ -253,6 +257,8 @@ def mmdit_sd3_d24_256() -> Recipe:
                 grad_clip=1.0,  # unverified
                 ema=half_life(0.9999, batch_size),  # unverified: our choice
                 precision="bf16",
+                micro_batch_size=32,
+                parallel="fsdp",
             )
         ),
         sampling=SamplingConfig(
@@ -285,6 +291,7 @@ def ldm_4_imagenet_256() -> Recipe:
                 grad_clip=None,
                 ema=half_life(0.9999, batch_size),  # the code's
                 precision="fp32",  # unverified
+                micro_batch_size=75,
             )
         ),
         sampling=SamplingConfig(

@@ -20,7 +20,7 @@ from pippin.reports.headings import HEADINGS
 from pippin.reports.page import ROOM, ImageEmbedder, write_page
 from pippin.reports.repetition import repetition
 from pippin.reports.report_data import Run, Source, open_source
-from pippin.reports.settings import differing, grouped, starting_point
+from pippin.reports.settings import differing, grouped, plan_met, starting_point
 from pippin.reports.tables.contrast_table import HEADS, READING, contrast_lines, evaluate_contrasts
 from pippin.reports.tables.paper_numbers import CAUTION, HEADING, published_figures
 from pippin.reports.tables.results_table import NEAREST_NOTE, Line, result_lines
@@ -93,7 +93,7 @@ def _context(source: Source, embedder: ImageEmbedder) -> dict[str, Any]:
         "names": {control: control_label(control) for control in images.drift},
         "shown": SEEDS_SHOWN,
         "differing": differing(source.declaration),
-        "settings": grouped(source.declaration),
+        "settings": grouped(source.declaration) | plan_met(source),
         "runs": run_lines(source),
         "environments": environments(source),
         "published": published_figures(source.declaration),

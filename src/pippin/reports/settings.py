@@ -10,6 +10,7 @@ from pippin.config import ConfigError
 from pippin.recipes.recipe import Recipe, known_patches_per_side, patches_per_side
 from pippin.reports.report_data import Source
 from pippin.runs.folder import STUDY_RUN_PREFIX
+from pippin.runs.plan_met import plan_met_rows, read_plan_met
 from pippin.studies.fairness import covered
 from pippin.studies.study import Declaration, flat
 
@@ -38,6 +39,15 @@ def grouped(declaration: Declaration) -> dict[str, list[Setting]]:
         head, _, rest = setting.path.partition(".")
         groups.setdefault(head if rest else "run", []).append(setting)
     return groups
+
+
+def plan_met(source: Source) -> dict[str, list[Setting]]:
+    """Planned against measured quantities of a single run as a group; empty if none are kept."""
+    met = None if source.is_study or not source.runs else read_plan_met(source.runs[0].folder)
+    if met is None:
+        return {}
+    rows = plan_met_rows(met)
+    return {"plan met": [Setting(path=name, values=(text,), title="") for name, text in rows]}
 
 
 def _settings(declaration: Declaration) -> list[Setting]:

@@ -22,7 +22,7 @@ from pippin.data.moments import MomentSource
 from pippin.distributed.world import World, distributed_world, set_device
 from pippin.recipes.recipe import Recipe
 from pippin.runs.components import Components
-from pippin.runs.data.check_data import check_data
+from pippin.runs.data.check_data import BeforeStart, check_data
 from pippin.runs.data.streamed import encode_shards, find_shards_config
 from pippin.system.signals import in_main_thread, signals_interrupt
 from pippin.system.text import print_above_progress
@@ -37,6 +37,7 @@ def prepare(
     *,
     processes: int = 1,
     console: Console | None = None,
+    before: BeforeStart | None = None,
     shards: ShardsConfig | None = None,
 ) -> MomentSource:
     """Build the caches of a recipe: latents, bucket by bucket, and captions where it reads text.
@@ -49,6 +50,7 @@ def prepare(
         processes: number of processes on this machine, including this one; the others start when
             shards are missing.
         console: for progress.
+        before: checks that rank 0 makes before anything is read or written.
         shards: shards to encode into the caches of ``data.path`` without unpacking them; None =
             those that it was prepared from, or its image files.
 
@@ -67,6 +69,9 @@ def prepare(
             raise ConfigError(
                 f"torchrun has started {world.size} processes already: leave --processes out"
             )
+        with world.rank0_first():  # before any other process is started
+            if before is not None and world.is_rank0:
+                before(recipe, recipe)
         if world.size > 1:
             if source is not None:
                 encode_shards(

@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -176,7 +177,24 @@ def _short(text: str) -> str:
     return repr(text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:half]}...{text[-half:]}")
 
 
-def check_encoder(encoder: TextEncoder, rule: TextSemantic) -> None:
+@runtime_checkable
+class EncoderWidths(Protocol):
+    """Widths of a loaded text encoder, or those that its files state."""
+
+    @property
+    def config(self) -> TextConfig:
+        """Encoders and kinds of captions."""
+
+    @property
+    def token_features(self) -> int:
+        """Width of the token features."""
+
+    @property
+    def pooled_features(self) -> int | None:
+        """Width of the pooled vector; None if there is none."""
+
+
+def check_encoder(encoder: EncoderWidths, rule: TextSemantic) -> None:
     """Refuse an encoder whose features the model does not read.
 
     Raises:
@@ -188,9 +206,12 @@ def check_encoder(encoder: TextEncoder, rule: TextSemantic) -> None:
     )
     for name, expected, width in pairs:
         if expected is not None and expected != width:
+            option = f"--conditioning.semantic.{name.replace('_', '-')} {width}"
             raise ConfigError(
                 f"conditioning.semantic.{name} is {expected}; text.source "
-                f"{', '.join(encoder.config.source)} gives {width or 'none'}"
+                f"{', '.join(encoder.config.source)} gives {width or 'none'}: "
+                + (f"type {option}, or " if width else "")
+                + "give another --text.source"
             )
 
 

@@ -24,7 +24,7 @@ from pippin.recipes.recipe import Recipe
 from pippin.runs.checkpoint import load_state, newest_intact_checkpoint
 from pippin.runs.checkpoint_folders import list_aside
 from pippin.runs.components import Components
-from pippin.runs.data.check_data import check_data
+from pippin.runs.data.check_data import BeforeStart, check_data
 from pippin.runs.folder import Resume, RunFolder, locate, resolved_paths
 from pippin.runs.inputs import RunInputs, read_inputs, state_entry
 from pippin.runs.latents import LATENTS, check_latents, rms_note, stored_latents
@@ -67,6 +67,7 @@ def train(
     allow_changed_data: bool = False,
     places: Mapping[str, str] | None = None,
     callbacks: Sequence[Callback] = (),
+    before: BeforeStart | None = None,
 ) -> None:
     """Train a recipe in a run folder, to its end.
 
@@ -82,6 +83,7 @@ def train(
         places: setting -> path, of settings that were recorded elsewhere and are unchanged:
             the ``places`` of :class:`pippin.runs.inputs.RunInputs`.
         callbacks: called on rank 0 while training, see :class:`Callback`.
+        before: checks that rank 0 makes before anything is read or written.
 
     Raises:
         ConfigError: settings that do not fit, or a tracker that is not installed.
@@ -96,6 +98,9 @@ def train(
         own = read_inputs(folder) if run.config.exists() else None
         candidates = [places or {}, resolved_paths(recipe), own.places if own else {}]
         located = locate(recipe, *candidates)
+        with world.rank0_first():
+            if before is not None and world.is_rank0:
+                before(recipe, located)
         components = Components(recipe, rank_console, builders_of(world), located=located)
         if not run.resumes(resume):
             check_start(recipe)

@@ -4,7 +4,6 @@
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
 
 from pippin.config import ConfigError
 from pippin.data.cache.builders import Builders
@@ -23,7 +22,8 @@ from pippin.encoders.autoencoder import Autoencoder
 from pippin.recipes.checks import check_resolution
 from pippin.recipes.recipe import Recipe
 from pippin.system.device import resolve_device
-from pippin.system.text import print_above_progress, progress_hidden
+from pippin.system.progress import Progress
+from pippin.system.text import print_above_progress
 
 
 def streamed_moments(
@@ -86,9 +86,7 @@ def encode_shards(
     check_resolution(recipe, autoencoder.factor)
     if not given and _is_complete(data, recipe.cache, autoencoder):
         return
-    hidden = not builders.is_main or progress_hidden()
-    with Progress(console=console, disable=hidden) as progress:
-        task = progress.add_task("encoding shards", total=None)
+    with Progress(console, "encoding shards", resumes=True, shown=builders.is_main) as progress:
         build_streamed(
             shards,
             data,
@@ -98,7 +96,7 @@ def encode_shards(
             threads=recipe.train.workers,
             verify=builders.verify,
             ready=builders.ready,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=progress.update,
             say=lambda text: print_above_progress(console, text, label="shards:"),
         )
     if builders.is_main:

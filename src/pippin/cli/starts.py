@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Start of a training or a cache build from the command line: checks, dry run, plan met."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pippin.distributed.ranks import get_world_size, is_rank0
+from pippin.preflight.checks import check_before_start
+from pippin.preflight.memory_advice import memory_advice
+from pippin.preflight.plan_met import write_plan_met
+from pippin.preflight.resolved import resolved_plan
+from pippin.preflight.start import Start
+from pippin.recipes.recipe import Recipe
+from pippin.runs.folder import Resume, RunFolder, locate, resolved_paths
+from pippin.runs.inputs import read_inputs
+from pippin.runs.plan_met import plan_met_rows
+from pippin.system.text import print_text
+
+
+class Preflight:
+    """Checks of one command, and what they learned.
+
+    Args:
+        run: run folder; None for a cache build.
+        resume: as in ``pippin train``.
+        ignore_plan: start although memory or disk do not suffice by the plan.
+        unread: the images come from shards that are not read yet.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder | None,
+        resume: Resume = False,
+        *,
+        ignore_plan: bool = False,
+        unread: bool = False,
+    ) -> None:
+        self.run, self.resume, self.ignore_plan = run, resume, ignore_plan
+        self.unread = unread
+        self.start: Start | None = None
+        """Set on rank 0 once the checks run."""
+
+    def of(self, recipe: Recipe, located: Recipe) -> Start:
+        """The start of a recipe."""
+        if self.run is None:
+            recipe, located = (_cached(one) for one in (recipe, located))
+        return Start(
+            recipe,
+            located,
+            self.run,
+            resume=self.resume,
+            world_size=get_world_size(),
+            ignore_plan=self.ignore_plan,
+            unread=self.unread,
+        )
+
+    def check(self, recipe: Recipe, located: Recipe) -> None:
+        """Run all checks; see :func:`pippin.preflight.checks.check_before_start`."""
+        self.start = self.of(recipe, located)
+        _ = self.start.is_finished, self.start.caches_before  # as they are before the training
+        check_before_start(self.start)
+
+    def memory_advice(self, error: BaseException, recipe: Recipe, again: str) -> str:
+        """Settings that take less memory than a GPU that was exhausted; on any rank.
+
+        Args:
+            error: torch's error.
+            recipe: the recipe that was trained.
+            again: the command that resumes.
+        """
+        start = self.start or self.of(recipe, locate(recipe, resolved_paths(recipe)))
+        return memory_advice(error, start, again)
+
+    def met_lines(self) -> list[str]:
+        """Planned against measured time, memory and disk of a training that has just ended, which
+        the run folder then keeps."""
+        if self.start is None or self.start.is_finished:
+            return []
+        met = write_plan_met(self.start)
+        return [] if met is None else [f"{name}: {text}" for name, text in plan_met_rows(met)]
+
+
+def _cached(recipe: Recipe) -> Recipe:
+    """The recipe of a cache build, whether or not its cache is enabled."""
+    return replace(recipe, cache=replace(recipe.cache, enabled=True))
+
+
+def dry_run(preflight: Preflight, recipe: Recipe, places: Mapping[str, str] | None = None) -> int:
+    """Run all checks and print the resolved plan, on rank 0; exit code 0 if all pass.
+
+    Raises:
+        ValueError, OSError: a check failed.
+    """
+    if is_rank0():
+        own = None if preflight.run is None else read_inputs(preflight.run.path)
+        located = locate(recipe, places or {}, resolved_paths(recipe), own.places if own else {})
+        for line in resolved_plan(preflight.of(recipe, located)):
+            print_text(line)
+        print_text("dry run: nothing was written")
+    return 0

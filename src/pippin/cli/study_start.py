@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of all arms of a study before its runs are submitted, and its dry run."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from pippin.cli.plan_study import plan_rows, print_rows
+from pippin.config import Config, ConfigError
+from pippin.planning.devices import Cluster
+from pippin.preflight.checks import CHECKS, failures
+from pippin.preflight.resolved import describe_need
+from pippin.preflight.resources import disk_failures
+from pippin.preflight.start import DiskNeed, Start
+from pippin.recipes.recipe import Recipe
+from pippin.runs.folder import RunFolder, locate, resolved_paths, start_folder
+from pippin.studies.execution import execute, first_with_same_training
+from pippin.studies.runner import refuse_unmeasured
+from pippin.studies.study import Study
+from pippin.studies.study_folder import run_name
+from pippin.system.text import print_text
+
+
+class StudyStart:
+    """A study that is about to start.
+
+    Args:
+        study: the study.
+        folder: its folder.
+        elsewhere: its runs are jobs on other machines.
+        ignore_plan: start although the disk does not suffice by the plan.
+    """
+
+    def __init__(
+        self, study: Study, folder: Path, *, elsewhere: bool, ignore_plan: bool = False
+    ) -> None:
+        self.study, self.folder, self.ignore_plan = study, folder, ignore_plan
+        self.recipes = {f"@{name}": recipe for name, recipe in study.starts.items()}
+        self.recipes |= study.arms()
+        shared: dict[Config, Any] = {}
+        self.starts = {
+            name: Start(
+                recipe,
+                locate(recipe, resolved_paths(recipe)),
+                self._run(name, recipe),
+                resume="auto",
+                elsewhere=elsewhere,
+                ignore_plan=ignore_plan,
+                shared=shared,
+            )
+            for name, recipe in self.recipes.items()
+            if first_with_same_training(self.recipes)[name] == name
+        }
+
+    def _run(self, name: str, recipe: Recipe) -> RunFolder:
+        """Folder of the first seed's run."""
+        seed = self.study.seeds[0]
+        if name.startswith("@"):
+            return RunFolder(start_folder(self.folder, name[1:], seed))
+        return RunFolder(self.folder / "runs" / run_name(name, seed))
+
+    def check(self) -> None:
+        """Check the declaration, and each training once; nothing is written.
+
+        Raises:
+            ConfigError: all failures, with the arms that have them.
+        """
+        self.study.check()
+        refuse_unmeasured(self.study, execute)
+        checks = [check for check in CHECKS if check.name != "disk"]
+        arms: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for arm, start in self.starts.items():
+            for name, error in failures(start, checks):
+                arms[name, str(error)].append(arm)
+        if not arms and not self.ignore_plan:
+            arms |= {("disk", text): ["all arms"] for text in disk_failures(self._needs())}
+        if arms:
+            lines = "".join(
+                f"\n{number}. {name} ({', '.join(names)}): {text}"
+                for number, ((name, text), names) in enumerate(arms.items(), 1)
+            )
+            count = f"{len(arms)} check{'s' if len(arms) > 1 else ''}"
+            raise ConfigError(f"{count} failed; no run was started:{lines}")
+
+    def _needs(self) -> list[DiskNeed]:
+        """Disk space of the caches, and of the checkpoints of all seeds."""
+        needs = [need for start in self.starts.values() for need in start.disk_needs]
+        seeds = len(self.study.seeds)
+        return [need for need in needs for _ in range(1 if need.shared else seeds)]
+
+    def print_plan(self) -> int:
+        """Print plans, disk space and folders; returns the exit code."""
+        seeds = self.study.seeds
+        print_rows(plan_rows(self.recipes, Cluster(devices=1), len(seeds)))
+        print_text(f"checks passed: {', '.join(check.name for check in CHECKS)}")
+        each = "s" if len(seeds) > 1 else ""
+        print_text(
+            f"runs: {len(self.recipes)} x {len(seeds)} seed{each} below {self.folder}, "
+            f"{len(self.starts)} trainings of a seed"
+        )
+        for line in dict.fromkeys(map(describe_need, self._needs())):
+            print_text(f"disk: {line}")
+        print_text("dry run: nothing was written")
+        return 0

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of what a training reads: encoders, initial weights, the first images."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from pippin.conditioning.config import TextSemantic
+from pippin.data.config import ImagesConfig
+from pippin.data.folder.listing import Entry, InvalidSourceError
+from pippin.encoders.config import SHIPPED_PREFIX
+from pippin.encoders.text_widths import stated_encoder
+from pippin.images.files import UnreadableImageError, inspect_image
+from pippin.preflight.start import Start
+from pippin.recipes.checks import check_resolution
+from pippin.recipes.recipe import has_known_latents
+from pippin.runs.data.check_data import listing_refusals, missing_kinds
+from pippin.runs.folder import STUDY_RUN_PREFIX, RunFolder
+from pippin.runs.text_inputs import check_encoder
+from pippin.runs.trained import WEIGHTS_FILE, trained_recipe
+
+FIRST_IMAGES = 32
+"""Number of images that are opened, evenly spread over the names of a folder."""
+
+
+def check_autoencoder(start: Start) -> Iterator[str]:
+    """Load the autoencoder, and compare its factor with the resolution."""
+    factor = start.autoencoder.factor
+    if not has_known_latents(start.located):  # otherwise the settings' checks know it
+        check_resolution(start.located, factor)
+    yield from ()
+
+
+def check_text_encoder(start: Start) -> Iterator[str]:
+    """Compare the widths that the text encoders' files state with the model's."""
+    rule = start.recipe.conditioning.semantic
+    if not isinstance(rule, TextSemantic):
+        return
+    stated = stated_encoder(start.located.text)
+    check_encoder(stated, rule)
+    if stated.max_tokens is not None and rule.num_tokens > stated.max_tokens:
+        yield (
+            f"conditioning.semantic.num_tokens is {rule.num_tokens}; text.source "
+            f"{', '.join(start.recipe.text.source)} reads at most {stated.max_tokens} tokens: "
+            f"type --conditioning.semantic.num-tokens {stated.max_tokens}"
+        )
+
+
+def check_initial_weights(start: Start) -> Iterator[str]:
+    """Refuse an ``init.run`` that names no trained run."""
+    source = start.located.init.run
+    if source is None or source.startswith(STUDY_RUN_PREFIX) or start.resumes:
+        return
+    try:
+        trained_recipe(source)
+    except (ValueError, OSError) as error:
+        yield f"init.run: {error}"
+        return
+    if source.startswith(SHIPPED_PREFIX):
+        return
+    folder = Path(source)
+    if not (folder / WEIGHTS_FILE).is_file() and not RunFolder(folder).has_checkpoints:
+        yield f"init.run: {source} has no checkpoint yet; train it to at least one first"
+
+
+def check_captions(start: Start) -> Iterator[str]:
+    """Compare kinds of captions with columns, and refuse unusual folders; reads no image."""
+    listing, data = start.listing, start.located.data
+    if listing is None or not isinstance(data, ImagesConfig):
+        if start.is_text and not start.unread:
+            missing = missing_kinds(start.recipe, start.source.captions(0))
+            yield from () if missing is None else (missing,)
+        return
+    for refusal in () if start.resumes else listing_refusals(start.recipe, data, listing):
+        raise InvalidSourceError(refusal)
+
+
+def check_first_images(start: Start) -> Iterator[str]:
+    """Refuse a folder of whose first images none can be used."""
+    listing, data = start.listing, start.located.data
+    if listing is None or not isinstance(data, ImagesConfig) or not listing.entries:
+        return
+    step = max(1, len(listing.entries) // FIRST_IMAGES)
+    entries = listing.entries[::step][:FIRST_IMAGES]
+    faults = [_fault(entry, data.min_side) for entry in entries]
+    if all(faults):
+        shown = "".join(
+            f"\n  {entry.name}: {fault}" for entry, fault in zip(entries[:3], faults, strict=False)
+        )
+        yield (
+            f"none of {len(entries)} images of {data.path} that were opened can be used:{shown}\n"
+            f"`pippin data check {data.path}` lists all; smaller images than --data.min-side "
+            f"{data.min_side} are skipped"
+        )
+
+
+def _fault(entry: Entry, min_side: int) -> str:
+    """Reason why an image is skipped; empty if it is not."""
+    try:
+        size = inspect_image(entry.path).size
+    except UnreadableImageError as error:
+        return f"{error.reason}: {error.detail}"
+    if min(size) < min_side:
+        return f"too small: {size[0]} x {size[1]} pixels (height x width)"
+    return ""
+
+
+def describe_images(start: Start) -> str:
+    """Number of training images, for the resolved plan."""
+    if start.unread:
+        return "images of shards"
+    with suppress(ValueError, OSError):
+        about = "about " if start.listing is not None else ""
+        return f"{about}{start.num_images:,} training images"
+    return "unknown images"

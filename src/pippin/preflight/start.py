@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training that is about to start, as the checks before it see it."""
+
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pippin.conditioning.config import TextSemantic
+from pippin.config import Config, ConfigError
+from pippin.data.cache.cache_folders import list_caches
+from pippin.data.config import ImagesConfig, NoDataConfig
+from pippin.data.folder.image_table import has_table
+from pippin.data.folder.listing import Entry, Listing, list_images
+from pippin.data.folder.metadata_columns import CLASS, MAIN
+from pippin.data.source import ImageSource
+from pippin.data.sources.factory import build_source
+from pippin.encoders.autoencoder import Autoencoder
+from pippin.planning.devices import Cluster, device_named
+from pippin.planning.memory import latent_bytes, text_bytes
+from pippin.planning.plan import Plan, checkpoint_size, plan, planned_memory
+from pippin.recipes.recipe import Recipe, Shape
+from pippin.runs.checkpoint_folders import list_checkpoints
+from pippin.runs.folder import Resume, RunFolder
+from pippin.system.device import resolve_device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """GPU of a rank."""
+
+    name: str
+    memory: int
+    """Bytes, as CUDA reports them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiskNeed:
+    """Disk space that a training takes."""
+
+    what: str
+    folder: Path
+    """Folder that holds it, which may be missing yet."""
+    num_bytes: int
+    shared: tuple[str, ...] | None = None
+    """Key of a cache, which trainings with the same key share; None = each has its own."""
+
+
+class Start:
+    """Start of a training, of a cache build (``run`` None), or of a run of a study.
+
+    Args:
+        recipe: the recipe.
+        located: the recipe with resolved paths, see :func:`pippin.runs.folder.locate`.
+        run: run folder; None = only the caches are built.
+        resume: as in ``pippin train``.
+        world_size: number of ranks.
+        ignore_plan: start although memory or disk do not suffice by the plan.
+        elsewhere: the run is computed on another machine, whose GPU is not known here.
+        unread: the images come from shards that are not read yet, so nothing is known of them.
+        shared: image folders and autoencoders that other starts of the same command have read.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        located: Recipe,
+        run: RunFolder | None,
+        *,
+        resume: Resume = False,
+        world_size: int = 1,
+        ignore_plan: bool = False,
+        elsewhere: bool = False,
+        unread: bool = False,
+        shared: dict[Config, Any] | None = None,
+    ) -> None:
+        self.recipe, self.located, self.run = recipe, located, run
+        self.resumes = run is not None and run.resumes(resume)
+        self.world_size, self.ignore_plan = world_size, ignore_plan
+        self.elsewhere, self.unread = elsewhere, unread
+        self._shared: dict[Config, Any] = {} if shared is None else shared
+
+    @cached_property
+    def listing(self) -> Listing | None:
+        """Names and captions of an image folder; None for embedded images and those of shards."""
+        data = self.located.data
+        if not isinstance(data, ImagesConfig) or self.unread or has_table(Path(data.path)):
+            return None
+        if data not in self._shared:
+            self._shared[data] = list_images(data)
+        listing: Listing = self._shared[data]
+        return listing
+
+    @cached_property
+    def is_finished(self) -> bool:
+        """Whether the run had its last checkpoint already, at the first reading of this value."""
+        kept = list_checkpoints(self.run.checkpoints) if self.run is not None else []
+        return bool(kept) and int(kept[0].name) >= self.recipe.train.images
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the model reads text."""
+        return isinstance(self.recipe.conditioning.semantic, TextSemantic)
+
+    @cached_property
+    def source(self) -> ImageSource:
+        """Training images that are no folder of files.
+
+        Raises:
+            ConfigError: the recipe has no images.
+        """
+        if isinstance(self.located.data, NoDataConfig):
+            raise ConfigError(
+                "this recipe is of a model without images (data.kind none) and cannot be trained: "
+                "take a recipe with images and start it from this model with --init.run"
+            )
+        return build_source(self.located.data, "train")
+
+    @cached_property
+    def autoencoder(self) -> Autoencoder:
+        """The autoencoder, on the CPU."""
+        config = self.located.autoencoder
+        if config not in self._shared:
+            self._shared[config] = Autoencoder.load(config)
+        autoencoder: Autoencoder = self._shared[config]
+        return autoencoder
+
+    @property
+    def latent_shape(self) -> Shape:
+        """(channels, height, width), by the autoencoder's files."""
+        return self.autoencoder.latent_shape(self.recipe.data.resolution)
+
+    @cached_property
+    def num_classes(self) -> int:
+        """Number of classes: an upper bound for an image folder, before its images are read; 1 for
+        unread ones."""
+        if self.unread:
+            return 1
+        if self.listing is None:
+            return len(self.source.class_names)
+        return max(1, len({entry.label for entry in self.listing.entries}))
+
+    @cached_property
+    def num_images(self) -> int:
+        """Number of training images, about: held-out ones of a folder count by their share, and
+        unread ones not at all."""
+        data = self.located.data
+        if self.unread:
+            return 0
+        if self.listing is None or not isinstance(data, ImagesConfig):
+            return len(self.source)
+        count = round(len(self.listing.entries) * (1 - data.held_out_share))
+        return min(count, data.max_pictures or count)
+
+    # Memory
+
+    @cached_property
+    def gpu(self) -> Gpu | None:
+        """GPU of this rank; None on a CPU."""
+        device = resolve_device(self.recipe.train.device)
+        if device.type != "cuda":
+            return None
+        facts = torch.cuda.get_device_properties(device)
+        return Gpu(name=facts.name, memory=facts.total_memory)
+
+    @property
+    def cluster(self) -> Cluster:
+        """The devices of this start; on a CPU the default ones, for sizes."""
+        if self.gpu is None:
+            return Cluster(devices=self.world_size)
+        name = device_named(self.gpu.name) or Cluster().device
+        return Cluster(devices=self.world_size, device=name, memory_gb=self.gpu.memory / 1e9)
+
+    @property
+    def knows_speed(self) -> bool:
+        """Whether the peak of the device is known, without which there are no hours."""
+        return self.gpu is not None and device_named(self.gpu.name) is not None
+
+    @cached_property
+    def memory(self) -> int:
+        """Planned bytes of each device, with the recipe's own settings."""
+        shape, classes = self.latent_shape, self.num_classes
+        return planned_memory(self.recipe, self.cluster, latent_shape=shape, num_classes=classes)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan of all layouts, which takes seconds."""
+        return plan(
+            self.recipe,
+            self.cluster,
+            latent_shape=self.latent_shape,
+            num_classes=self.num_classes,
+            images=self.num_images,
+        )
+
+    # Disk
+
+    @cached_property
+    def checkpoint_bytes(self) -> int:
+        """Planned bytes of one checkpoint."""
+        return checkpoint_size(self.recipe, self.latent_shape, self.num_classes)
+
+    @cached_property
+    def caches_before(self) -> frozenset[Path]:
+        """Caches at the first reading of this value, which the checks make."""
+        folders = {Path(self.located.cache.folder), Path(self.located.text.folder)}
+        return frozenset(cache.path for folder in folders for cache in list_caches(folder))
+
+    @cached_property
+    def disk_needs(self) -> tuple[DiskNeed, ...]:
+        """Disk space of caches and checkpoints."""
+        needs = [self._latents(), self._captions()]
+        if self.run is not None:
+            each, count = self.checkpoint_bytes, self.recipe.train.max_checkpoints + 1
+            needs.append(
+                DiskNeed(
+                    what=f"{count} checkpoints of {each / 1e9:.3g} GB, one of them being written",
+                    folder=self.run.checkpoints,
+                    num_bytes=count * each,
+                )
+            )
+        return tuple(need for need in needs if need.num_bytes)
+
+    def _latents(self) -> DiskNeed:
+        cache, data = self.located.cache, self.located.data
+        return DiskNeed(
+            what=f"the latents of {self.num_images:,} images in {data_views(self.recipe)} views",
+            folder=Path(cache.folder),
+            num_bytes=self.num_images * latent_bytes(self.recipe, self.latent_shape),
+            shared=("latents", repr(data), self.located.autoencoder.source, cache.dtype),
+        )
+
+    def _captions(self) -> DiskNeed:
+        text, kinds = self.located.text, len(self.located.text.captions)
+        count = self._num_captions if self.is_text else 0
+        return DiskNeed(
+            what=f"the features of {count:,} captions",
+            folder=Path(text.folder),
+            num_bytes=count * text_bytes(self.recipe) // kinds,
+            shared=("captions", repr(self.located.data), repr(text)),
+        )
+
+    @property
+    def _num_captions(self) -> int:
+        """Number of different captions; for embedded images an upper bound."""
+        kinds = self.located.text.captions
+        if self.listing is None:
+            return self.num_images * len(kinds)
+        return len({_text_of(entry, kind) for entry in self.listing.entries for kind in kinds})
+
+
+def data_views(recipe: Recipe) -> int:
+    """Number of cached views of each image."""
+    return 0 if isinstance(recipe.data, NoDataConfig) else recipe.data.views
+
+
+def _text_of(entry: Entry, kind: str) -> str:
+    """Caption of a kind, with the same replacements as in training."""
+    captions: Mapping[str, str] = entry.captions
+    own = captions.get(MAIN) or entry.label
+    return entry.label if kind == CLASS else captions.get(kind) or own
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes of the disk of a folder, which may be missing yet; the largest number for a file
+    system that does not state its size."""
+    usage = shutil.disk_usage(nearest_existing(folder))
+    return usage.free if usage.total else sys.maxsize
+
+
+def nearest_existing(folder: Path) -> Path:
+    """The folder itself, or the nearest one above it that exists."""
+    absolute = folder.absolute()
+    return next(path for path in (absolute, *absolute.parents) if path.exists())

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of a study before its jobs are submitted."""
+
+from dataclasses import replace
+
+import pytest
+
+from pippin.cli import study as study_verb
+from pippin.cli.study_start import StudyStart
+from pippin.config import ConfigError, replace_at
+from pippin.preflight import start
+from pippin.studies.study import Axis, Study
+
+
+@pytest.fixture
+def study(recipe, tmp_path):
+    """Two arms of a tiny recipe."""
+    recipe = replace_at(recipe, "cache.folder", str(tmp_path / "caches"))
+    recipe = replace(recipe, evaluation=replace(recipe.evaluation, parts=("held-out",)))
+    levels = {"low": {"train.learning_rate": 1e-4}, "high": {"train.learning_rate": 1e-3}}
+    return Study(
+        name="two",
+        title="Two rates",
+        question="Which rate?",
+        base=recipe,
+        axes={"rate": Axis(levels=levels)},
+        primary="held-out loss",
+        seeds=(0, 1),
+    )
+
+
+def test_all_arms_are_checked_and_nothing_is_written(study, tmp_path, capsys):
+    begin = StudyStart(study, tmp_path / "study", elsewhere=True)
+    begin.check()
+    assert begin.print_plan() == 0
+    text = capsys.readouterr().out
+    assert "2 x 2 seeds" in text and "24 images in 2 views" in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_failures_name_their_arms_once(study, tmp_path):
+    broken = replace(study, base=replace_at(study.base, "autoencoder.source", "pippin/none"))
+    with pytest.raises(
+        ConfigError, match=r"(?s)1 check failed; .*autoencoder \(.*low.*high.*\): no"
+    ):
+        StudyStart(broken, tmp_path / "study", elsewhere=True).check()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_disk_holds_the_checkpoints_of_all_seeds(study, tmp_path, monkeypatch):
+    begin = StudyStart(study, tmp_path / "study", elsewhere=True)
+    caches = {need.shared: need.num_bytes for need in begin._needs() if need.shared}
+    own = [need.num_bytes for need in begin._needs() if not need.shared]
+    assert len(own) == 4 and len(caches) == 1
+    needed = sum(own) + sum(caches.values())
+    free = start.shutil.disk_usage(tmp_path)
+    for room, refused in ((needed, False), (needed - 1, True)):
+        monkeypatch.setattr(
+            start.shutil, "disk_usage", lambda folder, room=room: free._replace(free=room)
+        )
+        if refused:
+            with pytest.raises(ConfigError, match="--ignore-plan"):
+                begin.check()
+        else:
+            begin.check()
+    StudyStart(study, tmp_path / "study", elsewhere=True, ignore_plan=True).check()
+
+
+@pytest.mark.parametrize("executor", ["slurm", "inline"])
+def test_jobs_are_submitted_after_the_checks_only(study, tmp_path, monkeypatch, executor):
+    broken = replace(study, base=replace_at(study.base, "autoencoder.source", "pippin/none"))
+    monkeypatch.setattr("pippin.studies.shipped.table.get_study", lambda *given: broken)
+    monkeypatch.setattr(study_verb, "with_features", lambda study, features: study)
+    run = []
+    monkeypatch.setattr("pippin.studies.runner.run_study", lambda *given: run.append(given))
+
+    class Slurm(study_verb.SlurmExecutor):
+        def __init__(self):
+            self.jobs = 1
+
+    given = {"executor": Slurm()} if executor == "slurm" else {"dry_run": True}
+    with pytest.raises(ConfigError, match="autoencoder"):
+        study_verb.run("two", tmp_path / "study", (), **given)
+    assert not run and not list(tmp_path.iterdir())
