@@ -14,7 +14,7 @@ from pippin.cli.parsing.options import chosen_data, parse
 from pippin.cli.parsing.verb_help import HELP
 from pippin.config import replace_at
 from pippin.data.config import OpenMojiConfig
-from pippin.distributed.ranks import is_rank0
+from pippin.distributed.ranks import is_rank0, restarting_launcher
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe, load_recipe
 from pippin.runs.folder import Resume, RunFolder
@@ -35,7 +35,8 @@ class TrainCommand:
     """Run folder; default runs/RECIPE, with / replaced by -."""
     resume: Resume = False
     """Resume from the newest intact checkpoint of the folder; auto: resume if the folder holds a
-    run, otherwise start, so that one command line serves for both."""
+    run, otherwise start, so that one command line serves for both. Without this option it is auto
+    under torchrun --max-restarts and in requeued Slurm jobs."""
     from_scratch: bool = False
     """Train a fine-tuning recipe from random weights instead."""
     allow_changed_data: bool = False
@@ -55,9 +56,25 @@ def main(argv: list[str]) -> int:
     if command.from_scratch:
         command = replace(command, recipe=replace_at(command.recipe, "init.from_scratch", True))
     folder = command.folder or Path("runs") / name.replace("/", "-")
+    command = replace(command, resume=_resume_after_restart(rest, command.resume, folder))
     recipe = _with_recorded_settings(command.recipe, RunFolder(folder), command.resume)
     command, again = replace(command, recipe=recipe), redact(retry_command("train", argv))
     return _train(command, folder, recorded_locations(argv, recipe), again)
+
+
+def _resume_after_restart(words: list[str], resume: Resume, folder: Path) -> Resume:
+    """The resume option; auto where a launcher repeats the command, unless options state it.
+
+    The launcher repeats the command as it was first typed, so only its environment tells that the
+    run may have been interrupted.
+    """
+    stated = any(word.partition("=")[0] in ("--resume", "--no-resume") for word in words)
+    launcher = None if stated else restarting_launcher()
+    if launcher is None:
+        return resume
+    if RunFolder(folder).resumes("auto"):
+        _say(f"note: {launcher} restarts this command, and {folder} holds a run: resuming it")
+    return "auto"
 
 
 def find_recipe(argv: list[str]) -> tuple[str, Recipe, list[str]]:
