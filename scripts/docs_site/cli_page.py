@@ -43,6 +43,8 @@ settings of that part of the [configuration](configuration.md).
   the events of a training on a terminal too.
 - **`--offline`**, or `PIPPIN_OFFLINE=1`, turns off downloads for any verb:
   [work without a network](../guides/multi-gpu-and-slurm.md#work-without-a-network).
+- **`--text-encoder NAME`**, for verbs that take a recipe, changes the text encoder or makes a text
+  recipe of any other: [text encoders](text.md#encoders).
 - **`--import MODULE`** first imports a module that registers denoisers, conditioners or recipes of
   your own; it may be repeated: [extend pippin](../guides/extend.md#from-the-command-line).
 - **Completion** of verbs, recipes and options: [completion](#completion).

@@ -11,12 +11,14 @@ from pippin.cli.failures import retry_command
 from pippin.cli.listing import recipe_list
 from pippin.cli.parsing.common_options import RECIPE_OPTIONS
 from pippin.cli.parsing.options import chosen_data, parse
+from pippin.cli.parsing.text_encoder_option import TextEncoderOption, take_text_encoder
 from pippin.cli.parsing.verb_help import HELP
 from pippin.config import replace_at
 from pippin.data.config import OpenMojiConfig
 from pippin.distributed.ranks import is_rank0, restarting_launcher
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe, load_recipe
+from pippin.recipes.text_encoders import with_text_encoder
 from pippin.runs.folder import Resume, RunFolder
 from pippin.system.text import print_text, redact
 
@@ -27,7 +29,7 @@ USAGE = """usage: pippin train RECIPE [options]      pippin train RECIPE --help 
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainCommand:
+class TrainCommand(TextEncoderOption):
     """Train a recipe; all its settings are options."""
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
@@ -80,8 +82,11 @@ def _resume_after_restart(words: list[str], resume: Resume, folder: Path) -> Res
 def find_recipe(argv: list[str]) -> tuple[str, Recipe, list[str]]:
     """Name and recipe of ``RECIPE ...`` or ``--config PATH ...``, and the remaining arguments.
 
+    ``--text-encoder`` is applied to the recipe.
+
     Raises:
-        ValueError: no such recipe or file, or --data.path for a recipe on embedded images.
+        ValueError: no such recipe, file or encoder, or --data.path for a recipe on embedded
+            images.
     """
     if argv[0] == "--config":
         if len(argv) < 2:
@@ -90,6 +95,9 @@ def find_recipe(argv: list[str]) -> tuple[str, Recipe, list[str]]:
         name, recipe, rest = _file_name(path), load_recipe(path), argv[2:]
     else:
         name, recipe, rest = argv[0], get_recipe(argv[0]), argv[1:]
+    encoder, rest = take_text_encoder(rest)
+    if encoder is not None:
+        recipe = with_text_encoder(recipe, encoder)
     if type(chosen_data(rest)) not in (type(recipe.data), OpenMojiConfig):
         recipes = ", ".join(recipe for recipe in RECIPES if recipe.startswith("folder/"))
         raise ValueError(f"{name} uses embedded images; --data.path works with: {recipes}")
