@@ -16,6 +16,7 @@ from pippin.cli.convert import ConvertCommand
 from pippin.cli.data import CheckCommand, ImportCommand, PrepareCommand
 from pippin.cli.evaluate import EvaluateFolderCommand, EvaluateRunCommand
 from pippin.cli.export import ExportCommand
+from pippin.cli.fetch import FetchCommand
 from pippin.cli.parsing.options import chosen_data, parse
 from pippin.cli.parsing.verb_help import EXAMPLES, SHARED_FLAGS
 from pippin.cli.plan import PlanCommand
@@ -76,6 +77,11 @@ def plan(words: list[str]) -> None:
         return
     _, recipe, rest = find_recipe(words)
     parse(PlanCommand, "", rest, PlanCommand(recipe=recipe))
+
+
+def fetch(words: list[str]) -> None:
+    _, recipe, rest = find_recipe(words)
+    parse(FetchCommand, "", rest, FetchCommand(recipe=recipe))
 
 
 def study(words: list[str]) -> None:
@@ -140,6 +146,7 @@ WHOLE = {
 VERBS = {
     "train": train,
     "plan": plan,
+    "fetch": fetch,
     "study": study,
     "sample": sample,
     "evaluate": evaluate,

@@ -34,7 +34,7 @@ settings of that part of the [configuration](configuration.md).
 
 - **Boolean options** need no value: `--resume` is `--resume True`, and `--no-resume` is
   `--resume False`. Nested ones are negated as `--no-train.compile`.
-- **`--config FILE`** takes the place of `RECIPE` in `train`, `show`, `plan`, `bench` and
+- **`--config FILE`** takes the place of `RECIPE` in `train`, `show`, `fetch`, `plan`, `bench` and
   `data prepare`. The file is YAML or JSON, such as the `config.json` of a run;
   `pippin show RECIPE --yaml > FILE.yaml` writes one. Options override the file, and an unknown
   setting in it is refused with the nearest name.
