@@ -56,6 +56,8 @@ def commands_of(page: Path) -> list[list[str]]:
         for line in code.splitlines():
             words = shlex.split(line, comments=True) if re.search(r"pippin \w", line) else []
             words = words[: words.index(">")] if ">" in words else words
+            if match := re.search(r"slurm\.sbatch (\w+/.*?)\)?$", line.strip()):
+                words = ["pippin", "train", *shlex.split(match[1])]  # the script's arguments
             starts = [place for place, word in enumerate(words) if word.endswith("pippin")]
             if starts and "--help" not in words:
                 commands.append(words[starts[0] + 1 :])
@@ -188,3 +190,7 @@ def test_the_pages_have_commands():
     assert len(commands) >= 100
     assert ["sample", "--prompts", "smiling cat", "--seeds", "0:4"] in commands
     assert any("--init.run" in command and "positions" in command for command in commands)
+    of_slurm = blocks_of((DOCS / "guides/offline-clusters.md").read_text(encoding="utf-8"))
+    assert sum(block.count("slurm.sbatch") for block in of_slurm) >= 4
+    page = commands_of(DOCS / "guides/offline-clusters.md")
+    assert sum("--train.gradient-checkpointing" in command for command in page) >= 4

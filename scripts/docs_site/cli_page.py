@@ -42,7 +42,7 @@ settings of that part of the [configuration](configuration.md).
 - **`--verbose`** shows more: a line of training for every line of `log.jsonl`, and the header and
   the events of a training on a terminal too.
 - **`--offline`**, or `PIPPIN_OFFLINE=1`, turns off downloads for any verb:
-  [work without a network](../guides/multi-gpu-and-slurm.md#work-without-a-network).
+  [offline mode](../guides/offline-clusters.md#offline-mode). `pippin fetch` brings what it needs.
 - **`--text-encoder NAME`**, for verbs that take a recipe, changes the text encoder or makes a text
   recipe of any other: [text encoders](text.md#encoders).
 - **`--import MODULE`** first imports a module that registers denoisers, conditioners or recipes of
