@@ -16,6 +16,7 @@ from pippin.cli.convert import ConvertCommand
 from pippin.cli.data import CheckCommand, ImportCommand, PrepareCommand
 from pippin.cli.evaluate import EvaluateFolderCommand, EvaluateRunCommand
 from pippin.cli.export import ExportCommand
+from pippin.cli.fetch import FetchCommand
 from pippin.cli.parsing.options import chosen_data, parse
 from pippin.cli.parsing.verb_help import EXAMPLES, SHARED_FLAGS
 from pippin.cli.plan import PlanCommand
@@ -55,6 +56,8 @@ def commands_of(page: Path) -> list[list[str]]:
         for line in code.splitlines():
             words = shlex.split(line, comments=True) if re.search(r"pippin \w", line) else []
             words = words[: words.index(">")] if ">" in words else words
+            if match := re.search(r"slurm\.sbatch (\w+/.*?)\)?$", line.strip()):
+                words = ["pippin", "train", *shlex.split(match[1])]  # the script's arguments
             starts = [place for place, word in enumerate(words) if word.endswith("pippin")]
             if starts and "--help" not in words:
                 commands.append(words[starts[0] + 1 :])
@@ -76,6 +79,11 @@ def plan(words: list[str]) -> None:
         return
     _, recipe, rest = find_recipe(words)
     parse(PlanCommand, "", rest, PlanCommand(recipe=recipe))
+
+
+def fetch(words: list[str]) -> None:
+    _, recipe, rest = find_recipe(words)
+    parse(FetchCommand, "", rest, FetchCommand(recipe=recipe))
 
 
 def study(words: list[str]) -> None:
@@ -140,6 +148,7 @@ WHOLE = {
 VERBS = {
     "train": train,
     "plan": plan,
+    "fetch": fetch,
     "study": study,
     "sample": sample,
     "evaluate": evaluate,
@@ -181,3 +190,7 @@ def test_the_pages_have_commands():
     assert len(commands) >= 100
     assert ["sample", "--prompts", "smiling cat", "--seeds", "0:4"] in commands
     assert any("--init.run" in command and "positions" in command for command in commands)
+    of_slurm = blocks_of((DOCS / "guides/offline-clusters.md").read_text(encoding="utf-8"))
+    assert sum(block.count("slurm.sbatch") for block in of_slurm) >= 4
+    page = commands_of(DOCS / "guides/offline-clusters.md")
+    assert sum("--train.gradient-checkpointing" in command for command in page) >= 4

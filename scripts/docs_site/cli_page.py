@@ -34,7 +34,7 @@ settings of that part of the [configuration](configuration.md).
 
 - **Boolean options** need no value: `--resume` is `--resume True`, and `--no-resume` is
   `--resume False`. Nested ones are negated as `--no-train.compile`.
-- **`--config FILE`** takes the place of `RECIPE` in `train`, `show`, `plan`, `bench` and
+- **`--config FILE`** takes the place of `RECIPE` in `train`, `show`, `fetch`, `plan`, `bench` and
   `data prepare`. The file is YAML or JSON, such as the `config.json` of a run;
   `pippin show RECIPE --yaml > FILE.yaml` writes one. Options override the file, and an unknown
   setting in it is refused with the nearest name.
@@ -42,7 +42,9 @@ settings of that part of the [configuration](configuration.md).
 - **`--verbose`** shows more: a line of training for every line of `log.jsonl`, and the header and
   the events of a training on a terminal too.
 - **`--offline`**, or `PIPPIN_OFFLINE=1`, turns off downloads for any verb:
-  [work without a network](../guides/multi-gpu-and-slurm.md#work-without-a-network).
+  [offline mode](../guides/offline-clusters.md#offline-mode). `pippin fetch` brings what it needs.
+- **`--text-encoder NAME`**, for verbs that take a recipe, changes the text encoder or makes a text
+  recipe of any other: [text encoders](text.md#encoders).
 - **`--import MODULE`** first imports a module that registers denoisers, conditioners or recipes of
   your own; it may be repeated: [extend pippin](../guides/extend.md#from-the-command-line).
 - **Completion** of verbs, recipes and options: [completion](#completion).

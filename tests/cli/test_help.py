@@ -67,7 +67,8 @@ def test_help_of_a_recipe_lists_common_options_and_help_all_lists_all(capsys):
     for group in ("general", *RECIPE_OPTIONS):
         assert f"\n{group}:\n" in common
     listed = {name for group in RECIPE_OPTIONS.values() for name in group if name in table}
-    assert names_in(common) == listed | {"folder", "resume", "from-scratch", "allow-changed-data"}
+    own = {"folder", "resume", "from-scratch", "allow-changed-data", "text-encoder"}
+    assert names_in(common) == listed | own
     assert "(default: 200000)" in common
     assert len(common.splitlines()) < 130
     assert not re.search(r"(?m)^ +--\S+( \S+)?\s+\(default", common)  # each has a meaning

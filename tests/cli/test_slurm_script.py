@@ -62,7 +62,8 @@ def test_a_signal_saves_and_the_one_of_the_limit_asks_for_another_job(
     if requeued:
         assert (tmp_path / "requeued").read_text() == "requeue 12\n"
     given = (tmp_path / "arguments").read_text()
-    assert given.startswith("--standalone --nproc-per-node 2 -m pippin train a/recipe")
+    options = "--standalone --nproc-per-node 2 --max-restarts 2"
+    assert given.startswith(f"{options} -m pippin train a/recipe")
     assert given.endswith("--data.path my photos --resume auto\n")
 
 

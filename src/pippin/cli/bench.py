@@ -12,6 +12,7 @@ from pippin.bench.record import BenchRecord, Spread
 from pippin.cli.listing import recipe_list
 from pippin.cli.parsing.common_options import RECIPE_OPTIONS
 from pippin.cli.parsing.options import parse
+from pippin.cli.parsing.text_encoder_option import TextEncoderOption
 from pippin.cli.parsing.verb_help import HELP
 from pippin.cli.train import config_first, find_recipe, located_recipe
 from pippin.recipes.recipe import Recipe
@@ -29,7 +30,7 @@ USAGE = """usage: pippin bench RECIPE [options]                speed of training
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchCommand:
+class BenchCommand(TextEncoderOption):
     """Measure the training throughput of a recipe; all its settings are options."""
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]

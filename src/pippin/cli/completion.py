@@ -144,7 +144,7 @@ Save the script where the shell looks for it; it works in new shells:
   pippin completion fish > ~/.config/fish/completions/pippin.fish
 
 For one bash session: source <(pippin completion bash)"""
-RECIPE_VERBS = ("train", "show", "plan", "bench")
+RECIPE_VERBS = ("train", "show", "fetch", "plan", "bench")
 """Verbs whose first argument is a recipe."""
 SUBVERBS = {
     "data": ("import", "check", "recaption", "prepare"),

@@ -10,6 +10,7 @@ import tyro
 from pippin.cli import recaption
 from pippin.cli.parsing.common_options import RECIPE_OPTIONS
 from pippin.cli.parsing.options import parse
+from pippin.cli.parsing.text_encoder_option import TextEncoderOption
 from pippin.cli.parsing.verb_help import HELP
 from pippin.cli.train import config_first, find_recipe, located_recipe
 from pippin.data.config import DataConfig, ImagesConfig, NoDataConfig
@@ -72,7 +73,7 @@ class ImportCommand:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareCommand:
+class PrepareCommand(TextEncoderOption):
     """Build the caches of a recipe, or resume; all its settings are options."""
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]

@@ -107,6 +107,7 @@ MEMORY_ADVICE = {
 FOLDER_OPTIONS = {
     **dict.fromkeys(("demo", "train", "study"), "--folder"),
     **dict.fromkeys(("data", "export", "convert", "reference"), "folder"),
+    "fetch": "--to",
 }
 """Verb -> its output folder in messages, where that is not --out."""
 

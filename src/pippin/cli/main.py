@@ -32,6 +32,7 @@ VERBS: dict[str, str] = {
     "demo": "full pipeline on the embedded images, with a report, in minutes",
     "data": "import, check or recaption a custom data set, or prepare a recipe's latents",
     "show": "show a recipe and its cost: parameters, FLOPs, memory",
+    "fetch": "bring the models that a recipe names into the hub's cache, for machines offline",
     "plan": "estimate the training of a recipe: memory, hours and disk on many devices",
     "train": "train a recipe",
     "sample": "sample images from a run",

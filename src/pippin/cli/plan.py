@@ -11,6 +11,7 @@ import tyro
 from pippin.cli.listing import recipe_list
 from pippin.cli.parsing.common_options import RECIPE_OPTIONS
 from pippin.cli.parsing.options import parse
+from pippin.cli.parsing.text_encoder_option import TextEncoderOption
 from pippin.cli.parsing.verb_help import HELP
 from pippin.cli.plan_study import plan_study
 from pippin.cli.train import config_first, find_recipe, located_recipe, recorded_classes
@@ -36,7 +37,7 @@ devices: {devices}
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanCommand:
+class PlanCommand(TextEncoderOption):
     """Estimate the training of a recipe on many devices, without reading data or weights."""
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]

@@ -9,6 +9,7 @@ import tyro
 from pippin.cli.listing import recipe_list
 from pippin.cli.parsing.common_options import RECIPE_OPTIONS
 from pippin.cli.parsing.options import parse
+from pippin.cli.parsing.text_encoder_option import TextEncoderOption
 from pippin.cli.parsing.verb_help import HELP
 from pippin.cli.train import config_first, find_recipe, located_recipe, recorded_classes
 from pippin.data.config import ImagesConfig
@@ -28,7 +29,7 @@ USAGE = """usage: pippin show RECIPE [options]      pippin show RECIPE --help li
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShowCommand:
+class ShowCommand(TextEncoderOption):
     """Show a recipe and its cost, without reading data or weights."""
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]

@@ -11,12 +11,14 @@ from pippin.cli.failures import retry_command
 from pippin.cli.listing import recipe_list
 from pippin.cli.parsing.common_options import RECIPE_OPTIONS
 from pippin.cli.parsing.options import chosen_data, parse
+from pippin.cli.parsing.text_encoder_option import TextEncoderOption, take_text_encoder
 from pippin.cli.parsing.verb_help import HELP
 from pippin.config import replace_at
 from pippin.data.config import OpenMojiConfig
-from pippin.distributed.ranks import is_rank0
+from pippin.distributed.ranks import is_rank0, restarting_launcher
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe, load_recipe
+from pippin.recipes.text_encoders import with_text_encoder
 from pippin.runs.folder import Resume, RunFolder
 from pippin.system.text import print_text, redact
 
@@ -27,7 +29,7 @@ USAGE = """usage: pippin train RECIPE [options]      pippin train RECIPE --help 
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainCommand:
+class TrainCommand(TextEncoderOption):
     """Train a recipe; all its settings are options."""
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
@@ -35,7 +37,8 @@ class TrainCommand:
     """Run folder; default runs/RECIPE, with / replaced by -."""
     resume: Resume = False
     """Resume from the newest intact checkpoint of the folder; auto: resume if the folder holds a
-    run, otherwise start, so that one command line serves for both."""
+    run, otherwise start, so that one command line serves for both. Without this option it is auto
+    under torchrun --max-restarts and in requeued Slurm jobs."""
     from_scratch: bool = False
     """Train a fine-tuning recipe from random weights instead."""
     allow_changed_data: bool = False
@@ -59,16 +62,35 @@ def main(argv: list[str]) -> int:
     if command.from_scratch:
         command = replace(command, recipe=replace_at(command.recipe, "init.from_scratch", True))
     folder = command.folder or Path("runs") / name.replace("/", "-")
+    command = replace(command, resume=_resume_after_restart(rest, command.resume, folder))
     recipe = _with_recorded_settings(command.recipe, RunFolder(folder), command.resume)
     command, again = replace(command, recipe=recipe), redact(retry_command("train", argv))
     return _train(command, folder, recorded_locations(argv, recipe), again)
 
 
+def _resume_after_restart(words: list[str], resume: Resume, folder: Path) -> Resume:
+    """The resume option; auto where a launcher repeats the command, unless options state it.
+
+    The launcher repeats the command as it was first typed, so only its environment tells that the
+    run may have been interrupted.
+    """
+    stated = any(word.partition("=")[0] in ("--resume", "--no-resume") for word in words)
+    launcher = None if stated else restarting_launcher()
+    if launcher is None:
+        return resume
+    if RunFolder(folder).resumes("auto"):
+        _say(f"note: {launcher} restarts this command, and {folder} holds a run: resuming it")
+    return "auto"
+
+
 def find_recipe(argv: list[str]) -> tuple[str, Recipe, list[str]]:
     """Name and recipe of ``RECIPE ...`` or ``--config PATH ...``, and the remaining arguments.
 
+    ``--text-encoder`` is applied to the recipe.
+
     Raises:
-        ValueError: no such recipe or file, or --data.path for a recipe on embedded images.
+        ValueError: no such recipe, file or encoder, or --data.path for a recipe on embedded
+            images.
     """
     if argv[0] == "--config":
         if len(argv) < 2:
@@ -77,6 +99,9 @@ def find_recipe(argv: list[str]) -> tuple[str, Recipe, list[str]]:
         name, recipe, rest = _file_name(path), load_recipe(path), argv[2:]
     else:
         name, recipe, rest = argv[0], get_recipe(argv[0]), argv[1:]
+    encoder, rest = take_text_encoder(rest)
+    if encoder is not None:
+        recipe = with_text_encoder(recipe, encoder)
     if type(chosen_data(rest)) not in (type(recipe.data), OpenMojiConfig):
         recipes = ", ".join(recipe for recipe in RECIPES if recipe.startswith("folder/"))
         raise ValueError(f"{name} uses embedded images; --data.path works with: {recipes}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rank and world size from torchrun's environment variables, without importing torch."""
+"""Rank, world size and restarts from the environment, without importing torch."""
 
 import os
 import sys
@@ -14,6 +14,23 @@ def get_world_size() -> int:
 def is_rank0() -> bool:
     """Whether this process is rank 0."""
     return get_world_size() == 1 or os.environ.get("RANK", "0") == "0"
+
+
+RESTARTS = {"TORCHELASTIC_MAX_RESTARTS": "torchrun", "SLURM_RESTART_COUNT": "Slurm"}
+"""Environment variable, above 0 where a launcher repeats the command -> the launcher.
+
+torchrun repeats it with ``--max-restarts``, Slurm in a job that it has requeued. torchrun's own
+number of restarts is not read: it counts those of one machine, while ranks on all machines are
+restarted together."""
+
+
+def restarting_launcher() -> str | None:
+    """Name of the launcher that repeats this command after an interruption; None = nobody does."""
+    for variable, launcher in RESTARTS.items():
+        count = os.environ.get(variable, "")
+        if count.isdecimal() and int(count) > 0:
+            return launcher
+    return None
 
 
 def exit_rank(code: int) -> NoReturn:

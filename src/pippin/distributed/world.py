@@ -21,6 +21,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from pippin.distributed.attempts import process_group_options
 from pippin.distributed.ranks import get_world_size
 from pippin.system.signals import STOPS, TrainingDivergedError, TrainingStoppedError
 from pippin.system.workers.processes import end_with_launcher
@@ -128,7 +129,8 @@ def distributed_world(device: str) -> Iterator[World]:
         local_rank = int(os.environ["LOCAL_RANK"])
         local_size = int(os.environ.get("LOCAL_WORLD_SIZE", local_rank + 1))
         set_device(local_rank, local_size, "--nproc-per-node of torchrun")
-    dist.init_process_group("nccl" if on_gpus else "gloo", timeout=STEP_TIMEOUT)
+    options = process_group_options(STEP_TIMEOUT)
+    dist.init_process_group("nccl" if on_gpus else "gloo", timeout=STEP_TIMEOUT, **options)
     world = _current()
     if world.size != size:
         raise ValueError(f"WORLD_SIZE is {size}, but the process group has {world.size} processes")

@@ -4,17 +4,23 @@
 They differ from the recipes for the embedded images in the data, and in the normalisation of
 latents, which is measured on the images. Exceptions are the unconditional recipe, and the recipes
 at 256 pixels, which are for photographs and one GPU.
+
+``--text-encoder NAME`` turns a recipe into one for captions, or changes its encoder
+(:func:`pippin.recipes.text_encoders.with_text_encoder`).
 """
 
 from dataclasses import replace
 
 from pippin.conditioning.config import NoSemantic
+from pippin.config import replace_at
 from pippin.data.config import ImagesConfig
 from pippin.denoisers.dit.config import dit
 from pippin.denoisers.mmdit.config import mmdit
+from pippin.denoisers.pixart.config import pixart
 from pippin.encoders.config import AutoencoderConfig
 from pippin.recipes import openmoji
 from pippin.recipes.recipe import Recipe
+from pippin.recipes.text_encoders import with_text_encoder
 from pippin.sampling.config import ControlRequest, GuidanceConfig
 
 
@@ -92,3 +98,26 @@ def mmdit_b_256() -> Recipe:
 def dit_b_256() -> Recipe:
     """DiT-B/2 at 256 pixels, with cross-attention to class tokens."""
     return replace(mmdit_b_256(), denoiser=dit("B", qk_norm=True, cross_attention=True))
+
+
+def _text_guided(recipe: Recipe) -> Recipe:
+    """Recipe with a guidance scale for captions, our choice."""
+    guidance = replace(recipe.sampling.guidance, semantic_scale=5.0)
+    return replace(recipe, sampling=replace(recipe.sampling, guidance=guidance))
+
+
+def mmdit_b_256_text() -> Recipe:
+    """mmDiT-B/2 at 256 pixels on captions, which CLIP ViT-L/14 encodes: the common protocol's."""
+    return _text_guided(with_text_encoder(mmdit_b_256(), "clip-l"))
+
+
+def pixart_b_256_text() -> Recipe:
+    """PixArt-alpha of DiT-B's size at 256 pixels on captions, which a T5 encodes.
+
+    120 tokens of a T5 and the projection by an MLP are PixArt-alpha's (Chen et al. 2023). Its T5
+    has 4.7 billion parameters; this one has 0.3 billion in its encoder. Padding, objective and
+    control are those of the other recipes at 256.
+    """
+    denoiser = pixart("B", qk_norm=True)
+    recipe = with_text_encoder(replace(mmdit_b_256(), denoiser=denoiser), "t5-large")
+    return _text_guided(replace_at(recipe, "conditioning.semantic.projection", "mlp"))

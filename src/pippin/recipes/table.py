@@ -50,6 +50,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "folder/dit-entangled": folder.dit_entangled,
     "folder/mmdit-b-256": folder.mmdit_b_256,
     "folder/dit-b-256": folder.dit_b_256,
+    "folder/mmdit-b-256-text": folder.mmdit_b_256_text,
+    "folder/pixart-b-256-text": folder.pixart_b_256_text,
     "published/dit-xl-256": published.dit_xl_256,
     "published/dit-xl-512": published.dit_xl_512,
     "published/mdtv2-xl-256": published.mdtv2_xl_256,

@@ -159,6 +159,39 @@ def prompt_features(
     return pad_captions(features.rows(rows), rule, _noise(rule, seeds))
 
 
+def cached_prompts(
+    config: TextConfig,
+    rule: TextSemantic,
+    encoder: Callable[[], TextEncoder],
+    fingerprint: str,
+    prompts: Sequence[str],
+) -> CaptionBank:
+    """Features of prompts that a run reads repeatedly, from the cache of captions.
+
+    Args:
+        config: encoders, and the folder of the cache.
+        rule: text conditioning of the model.
+        encoder: called only where the prompts are not cached yet.
+        fingerprint: fingerprint of the encoder's files.
+        prompts: in any order; duplicates are allowed.
+    """
+    return build_bank(
+        prompts,
+        encoder,
+        folder=Path(config.folder),
+        fingerprint=fingerprint,
+        num_tokens=rule.num_tokens,
+        dtype=getattr(torch, config.dtype),
+    )
+
+
+def padded_prompts(
+    bank: CaptionBank, rule: TextSemantic, prompts: Sequence[str], seeds: Sequence[int]
+) -> TextFeatures:
+    """Prompts of a bank as a model reads them; as :func:`prompt_features`, without an encoder."""
+    return pad_captions(bank.fetch(bank.rows(prompts)), rule, _noise(rule, seeds))
+
+
 def prompt_truncation_notes(cuts: Sequence[TruncatedCaption]) -> list[str]:
     """Notes on prompts that are longer than the model reads: the first few by name."""
     lines = [

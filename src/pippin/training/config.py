@@ -127,6 +127,9 @@ class TrainConfig(Config):
     """Images between evaluations of the held-out loss; 0 = none."""
     preview_every: int = field(default=50_000, metadata=NOT_PROTOCOL)
     """Images between preview grids; 0 = none."""
+    preview_prompts: tuple[str, ...] = field(default=(), metadata=NOT_PROTOCOL)
+    """Prompts of the 36 images of a preview grid of a text model, in turn; empty = held-out
+    captions."""
     quality_every: int = field(default=0, metadata=NOT_PROTOCOL)
     """Images between measures of sample quality for the log: KID, FD and, for text models, the
     alignment with captions; 0 = none."""

@@ -40,6 +40,7 @@ from pippin.training.initial_weights import load_initial_weights
 from pippin.training.log import RunLog
 from pippin.training.loop import Trainer
 from pippin.training.monitor import Periodic
+from pippin.training.preview_prompts import check_preview_prompts, encode_preview_prompts
 from pippin.training.progress import TrainingProgress, print_header
 from pippin.training.quality import quality_monitor
 from pippin.training.resume import (
@@ -92,6 +93,7 @@ def train(
         TrainingDivergedError, TrainingStoppedError: see :class:`Trainer`.
     """
     with distributed_world(recipe.train.device) as world:
+        check_preview_prompts(recipe)
         console = console or Console(stderr=True)
         rank_console = console if world.is_rank0 else Console(quiet=True)
         run = RunFolder(folder)
@@ -156,6 +158,7 @@ def _train(
             trainer.train(loader, monitors=monitors)
             return
         components.warn_truncated_captions()
+        encode_preview_prompts(components)
         run.record(recipe, inputs)  # only now, so that an earlier error leaves the folder free
         remove_later_previews(run, trainer.images_seen)
         remove_later_snapshots(run.snapshots, trainer.images_seen)

@@ -18,7 +18,8 @@ from pippin.system.lines import read_lines
 from pippin.system.text import print_above_progress, valid_unicode
 from pippin.training.log import RunLog
 from pippin.training.monitor import Monitor
-from pippin.types import Prompt
+from pippin.training.preview_prompts import MANIFEST, preview_text, set_aside_other_prompts
+from pippin.types import Prompt, TextFeatures
 
 PREVIEW_IMAGES = 36
 
@@ -57,6 +58,18 @@ def _manifest_row(seed: int, prompt: str) -> dict[str, Any]:
     return {"seed": seed, "prompt": valid_unicode(prompt)}
 
 
+def _text_prompts(components: Components) -> tuple[list[Prompt], TextFeatures]:
+    """Prompts of a grid and their features: those of the recipe in turn, or held-out captions."""
+    own = components.recipe.train.preview_prompts
+    if own:
+        texts = [own[n % len(own)] for n in range(PREVIEW_IMAGES)]
+        return list(texts), preview_text(components, texts, range(PREVIEW_IMAGES))
+    captions = components.held_out_captions
+    assert captions is not None
+    prompts: list[Prompt] = list(captions.first[:PREVIEW_IMAGES])
+    return prompts, captions.measured(torch.arange(len(prompts)))
+
+
 def remove_later_previews(folder: RunFolder, images_seen: int) -> None:
     """Remove the previews of an earlier run beyond the image count at which this one begins: they
     may show other weights."""
@@ -69,7 +82,8 @@ def preview_monitor(
     components: Components, folder: RunFolder, log: RunLog | None = None
 ) -> Monitor:
     """Write ``previews/IMAGES.png`` every ``preview_every`` images: seeds from 0 on with classes
-    in turn, or with held-out captions, which ``previews/manifest.json`` lists.
+    in turn, or with the recipe's prompts or held-out captions, which ``previews/manifest.json``
+    lists.
 
     Args:
         components: components of the run.
@@ -90,19 +104,19 @@ def preview_monitor(
             source = components.train_source
             labels = sorted({source.label(index) for index in range(len(source))})
         prompts: list[Prompt] = [labels[n % len(labels)] for n in range(PREVIEW_IMAGES)]
-        text, captions = None, components.held_out_captions
-        if captions is not None:
-            prompts = list(captions.first[:PREVIEW_IMAGES])
-            text = captions.measured(torch.arange(len(prompts)))
+        text: TextFeatures | None = None
+        if components.text_rule is not None:
+            prompts, text = _text_prompts(components)
         try:
             images = draw(run, prompts, range(len(prompts)), components.recipe.sampling, text)
         except FloatingPointError as error:  # the training may still recover
             print_above_progress(components.console, error, label="no preview:")
             return
         folder.previews.mkdir(exist_ok=True)
-        if captions is not None:
+        if text is not None:
             rows = [_manifest_row(seed, str(prompt)) for seed, prompt in enumerate(prompts)]
-            write_json(folder.previews / "manifest.json", {"images": rows})
+            set_aside_other_prompts(folder, [row["prompt"] for row in rows], images_seen)
+            write_json(folder.previews / MANIFEST, {"images": rows})
         save_png(image_grid(images), folder.preview(images_seen))
         if log is not None:
             log.preview(images_seen, folder.preview(images_seen))

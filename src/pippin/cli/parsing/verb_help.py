@@ -15,6 +15,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "pippin show openmoji/mmdit-disentangled",
         "pippin show openmoji/mmdit-disentangled --yaml > mine.yaml",
     ),
+    "fetch": (
+        "pippin fetch folder/mmdit-b-256-text --list",
+        "pippin fetch paper/mmdit-256-disentangled --to models",
+    ),
     "plan": ("pippin plan folder/mmdit-b-256 --devices 8 --device h100 --images 1000000",),
     "train": (
         "pippin train openmoji/mmdit-disentangled --train.images 20000 --folder runs/first",

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from pippin.config import ConfigError
 from pippin.evaluation.features.input_check import check_images
+from pippin.evaluation.features.published_files import INCEPTION_SHA256
 from pippin.system.files import file_digest
 from pippin.system.installation import pip_command
 from pippin.system.weight_checks import check_plain
@@ -31,7 +32,7 @@ from pippin.types import Images
 
 NAME = "inception"
 """Name of the features if the file is the published one; FID, sFID and IS need these."""
-PUBLISHED = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+PUBLISHED = INCEPTION_SHA256
 """SHA-256 of the published weights."""
 FILE = (
     "weights-inception-2015-12-05-6726825d.pth of torch-fidelity's releases, which is also "
