@@ -35,6 +35,7 @@ LAYERS = [
     {"bench"},
     {"studies"},
     {"reports"},
+    {"app"},
     {"cli"},
     {"__main__"},
 ]
