@@ -66,6 +66,7 @@ FORBIDDEN = {
     "interop": {"runs", "training", "evaluation"},
     "studies": {"planning", "interop", "bench"},
     "reports": {"sampling", "training", "planning", "interop", "bench"},
+    "app": {"training", "planning", "interop", "bench", "studies", "reports"},
 }
 CONFIGURATIONS = [p.relative_to(PACKAGE) for p in PACKAGE.rglob("config.py")]
 # Modules under their earlier names, for programs that import them.

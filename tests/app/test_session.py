@@ -49,7 +49,7 @@ def test_the_command_draws_the_same_pixels(session, form, tmp_path, capsys):
 
 
 def test_the_program_draws_the_same_pixels(pair, form):
-    sheet = pair.sweep(pair.read(form), "flip", 8)
+    sheet = pair.grid(pair.read(form), (1.0, 5.0), (1.0,))
     names = {}
     exec(python_program(pair.models, sheet), names)
     drawn = images_of(pair, sheet)
@@ -102,7 +102,7 @@ def test_a_grid_has_every_pair_of_scales(session, form):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"prompt": "no such class"}, "no class 'no such class'"),
+        ({"prompt": "no such class"}, "no class &#39;no such class&#39;"),
         ({"prompt": "<b>x</b>"}, "&lt;b&gt;x&lt;/b&gt;"),
         ({"steps": float("nan")}, "steps must be a whole number from 1 to 1000; got nan"),
         ({"crop_size": 1.0}, "the crop is the whole image"),

@@ -53,7 +53,9 @@ def sheet_html(sheet: Sheet, names: Sequence[str], finished: Finished) -> str:
         )
         sections.append(Markup("<section>{}{}</section>").format(heading, body))
     kind = escaped(sheet.kind)
-    return Markup('<div class="play-sheet play-{}">{}</div>').format(kind, Markup().join(sections))
+    return Markup('<div class="play-sheet play-kind-{}">{}</div>').format(
+        kind, Markup().join(sections)
+    )
 
 
 def _figures(sheet: Sheet, requests: Sequence[Request], finished: Finished) -> Markup:
@@ -63,7 +65,7 @@ def _figures(sheet: Sheet, requests: Sequence[Request], finished: Finished) -> M
         for request in requests
         for seed in request.seeds
     ]
-    return Markup('<div class="play-images">{}</div>').format(Markup().join(figures))
+    return Markup('<div class="play-tiles">{}</div>').format(Markup().join(figures))
 
 
 def _table(sheet: Sheet, requests: Sequence[Request], finished: Finished) -> Markup:

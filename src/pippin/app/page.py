@@ -81,8 +81,9 @@ def _form(session: PlaySession) -> Inputs:
             low, high = min(0.0, value), max(usual_end, value)
             inputs[name] = gr.Slider(low, high, value, step=0.1, label=SCALE_LABELS[name])
     inputs |= {control.name: _control_input(control) for control in session.controls}
-    with gr.Accordion("More", open=False):
-        inputs |= _further_inputs(session)
+    if session.guided_by_semantics or session.guided_by_control:
+        with gr.Accordion("More guidance", open=False):
+            inputs |= _further_inputs(session)
     return inputs
 
 
