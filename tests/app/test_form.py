@@ -117,11 +117,13 @@ class Tags(HTMLParser):
 @pytest.mark.parametrize("text", HOSTILE)
 def test_text_of_users_is_no_markup_and_no_template(text):
     request = Request(model=0, prompt=text, seeds=(0,), config=SamplingConfig(), label=text)
-    sheet = Sheet(kind="grid", prompt=text, requests=(request,), rows=(text,), columns=(text,))
+    sheet = Sheet(
+        kind="grid", prompt=text, requests=(request,), title=text, rows=(text,), columns=(text,)
+    )
     html = sheet_html(sheet, [text, text], {(request, 0): "data:,"}) + problem_html(text)
     shown = Tags(html)
     assert shown.tags <= {
-        *("div", "section", "h3", "table", "tr", "td", "th", "figure", "img", "p"),
+        *("div", "section", "h2", "h3", "table", "tr", "td", "th", "figure", "img", "p"),
     }
     assert shown.attributes <= {"class", "src", "alt", "scope", "role"}
     assert not set("{}$`") & set(html)

@@ -75,7 +75,8 @@ def test_a_sweep_covers_the_range_of_a_control(session, form):
     sides = [request.config.control.original_size[0] for request in sheet.requests]
     assert sides == [24, 53, 116, 256]  # equal ratios
     assert (control.low, control.high) == (24, 256)
-    assert sheet.columns[0] == "original size 24"
+    assert sheet.columns == ("24", "53", "116", "256") and sheet.title == control.label
+    assert sheet.requests[0].label == "original size 24"
     assert all(request.seeds == (3,) for request in sheet.requests)
 
 

@@ -75,8 +75,8 @@ class PlayControl:
     def caption(self, value: Value) -> str:
         """A value as the page shows it."""
         if isinstance(value, bool):
-            return f"{self.label}: {'yes' if value else 'no'}"
-        return f"{self.label} {value if isinstance(value, str) else format(value, 'g')}"
+            return "yes" if value else "no"
+        return value if isinstance(value, str) else f"{value:g}"
 
 
 def run_controls(run: LoadedRun) -> tuple[PlayControl, ...]:
@@ -195,7 +195,7 @@ def _original_size(
         step=1,
         log=True,
         default=default,
-        info="longer side of the imagined source image, in pixels",
+        info="of the source image, in pixels",
     )
 
 
@@ -212,7 +212,6 @@ def _crop(run: LoadedRun, request: ControlRequest, read: set[str]) -> Iterator[P
             label="crop size",
             low=min(low, share),
             default=share,
-            info="share of the largest crop",
         )
     if "crop_corner" in read:
         names = ("crop_top", "crop top"), ("crop_left", "crop left")
@@ -222,7 +221,6 @@ def _crop(run: LoadedRun, request: ControlRequest, read: set[str]) -> Iterator[P
                 name=name,
                 label=label,
                 default=request.crop_corner[index] / room if room else 0.0,
-                info="position of the crop, from 0 to 1",
             )
 
 

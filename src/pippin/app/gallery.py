@@ -60,10 +60,11 @@ def sheet_html(sheet: Sheet, names: Sequence[str], finished: Finished) -> str:
 
 def _figures(sheet: Sheet, requests: Sequence[Request], finished: Finished) -> Markup:
     """Images in reading order, each with its seed or its value of the sweep."""
+    captions = sheet.columns or tuple(f"seed {seed}" for seed in requests[0].seeds)
+    images = [(request, seed) for request in requests for seed in request.seeds]
     figures = [
-        _figure(sheet, request, seed, finished, request.label or f"seed {seed}")
-        for request in requests
-        for seed in request.seeds
+        _figure(sheet, request, seed, finished, caption)
+        for (request, seed), caption in zip(images, captions, strict=True)
     ]
     return Markup('<div class="play-tiles">{}</div>').format(Markup().join(figures))
 

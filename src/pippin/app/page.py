@@ -65,8 +65,10 @@ def _form(session: PlaySession) -> Inputs:
     inputs = _prompt_inputs(session)
     defaults = session.defaults
     with gr.Row():
-        inputs["first_seed"] = gr.Number(0, label="first seed", min_width=100)
-        inputs["count"] = gr.Slider(1, MAX_IMAGES, 16, step=1, label="images", min_width=160)
+        inputs["first_seed"] = gr.Number(0, label="first seed", scale=2, min_width=90)
+        inputs["count"] = gr.Slider(
+            1, MAX_IMAGES, 16, step=1, label="images", scale=3, min_width=150
+        )
     with gr.Row():
         highest = max(64, defaults.steps)
         inputs["steps"] = gr.Slider(1, highest, defaults.steps, step=1, label="steps")
@@ -80,7 +82,9 @@ def _form(session: PlaySession) -> Inputs:
             value = getattr(defaults, name)
             low, high = min(0.0, value), max(usual_end, value)
             inputs[name] = gr.Slider(low, high, value, step=0.1, label=SCALE_LABELS[name])
-    inputs |= {control.name: _control_input(control) for control in session.controls}
+    if session.controls:
+        with gr.Row():
+            inputs |= {control.name: _control_input(control) for control in session.controls}
     if session.guided_by_semantics or session.guided_by_control:
         with gr.Accordion("More guidance", open=False):
             inputs |= _further_inputs(session)
@@ -89,8 +93,8 @@ def _form(session: PlaySession) -> Inputs:
 
 def _prompt_inputs(session: PlaySession) -> Inputs:
     if session.kind == "text":
-        text = gr.Textbox(label="prompt", placeholder="smiling cat", lines=1, max_lines=4)
-        return {"prompt": text}
+        text = session.defaults.prompt
+        return {"prompt": gr.Textbox(text, label="prompt", lines=1, max_lines=4)}
     if session.kind == "nothing":
         return {}
     names = list(session.class_names)
@@ -115,7 +119,7 @@ def _further_inputs(session: PlaySession) -> Inputs:
 def _control_input(control: PlayControl) -> Any:
     """Component of a control."""
     if control.kind == "switch":
-        return gr.Checkbox(control.default, label=control.label)
+        return gr.Checkbox(control.default, label=control.label, min_width=130)
     if control.kind == "choice":
         names = list(control.choices)
         return gr.Dropdown(names, value=control.default, label=control.label, info=control.info)
@@ -125,7 +129,8 @@ def _control_input(control: PlayControl) -> Any:
         control.default,
         step=control.step,
         label=control.label,
-        info=control.info,
+        info=control.info or None,
+        min_width=130,
     )
 
 
@@ -198,7 +203,15 @@ def _drawing(session: PlaySession, inputs: Inputs, build: BuildSheet, *, api_nam
     gallery = gr.HTML(PLACEHOLDER, elem_id=f"{api_name}-gallery")
     with gr.Accordion("The same images by command or in Python", open=False):
         codes = [
-            gr.Code(label=label, language=language, interactive=False, buttons=[], wrap_lines=True)
+            gr.Code(
+                label=label,
+                language=language,
+                lines=1,
+                max_lines=16,
+                interactive=False,
+                wrap_lines=True,
+                buttons=[],
+            )
             for label, language in (("Command", "shell"), ("Python", "python"))
         ]
     triggers = [start.click]

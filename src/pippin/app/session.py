@@ -15,11 +15,14 @@ from pippin.app.form import PlaySettings, read_settings
 from pippin.app.play_model import PlayModel
 from pippin.app.sheet import Request, Sheet
 from pippin.config import MAX_SETTING, ConfigError
+from pippin.data.config import OpenMojiConfig
 from pippin.sampling.sample import draw
 from pippin.system.text import hidden_progress
 
 DEFAULT_STEPS = 16
 """Largest default number of steps; more can be chosen."""
+EMOJI_PROMPT = "smiling cat"
+"""First prompt for a model of the embedded images, which do not have everything."""
 SweepName = str
 """Name of a control, ``semantic_scale``, ``control_scale`` or ``steps``."""
 
@@ -110,7 +113,7 @@ class PlaySession:
         sampling = self.models[0].sampling
         fast = sampling.steps > DEFAULT_STEPS
         return PlaySettings(
-            prompt=self.class_names[0] if self.kind == "classes" else "",
+            prompt=self._first_prompt(),
             negative_prompt=sampling.negative_prompt or "",
             solver="dpm++" if fast else sampling.solver,
             steps=DEFAULT_STEPS if fast else sampling.steps,
@@ -119,6 +122,12 @@ class PlaySession:
             log_snr_interval=sampling.guidance.log_snr_interval,
             controls={control.name: control.default for control in self.controls},
         )
+
+    def _first_prompt(self) -> str:
+        if self.kind == "classes":
+            return self.class_names[0]
+        is_emoji = isinstance(self.models[0].run.recipe.data, OpenMojiConfig)
+        return EMOJI_PROMPT if self.kind == "text" and is_emoji else ""
 
     def read(self, form: Mapping[str, Any]) -> PlaySettings:
         """Check the values of the page; see :func:`read_settings`."""
@@ -153,6 +162,7 @@ class PlaySession:
         return self._sheet(
             "sweep",
             [[_with_value(settings, name, value) for value in values]],
+            title=control.label,
             rows=("",),
             columns=tuple(map(control.caption, values)),
         )
@@ -192,19 +202,24 @@ class PlaySession:
         kind: Literal["sweep", "grid"],
         table: Sequence[Sequence[PlaySettings]],
         *,
+        title: str = "",
         rows: tuple[str, ...],
         columns: tuple[str, ...],
     ) -> Sheet:
         """One image, of the first seed, for each cell of a table and each model."""
         requests = [
-            self._request(index, cell, cell.seeds[:1], f"{row} {column}".strip())
+            self._request(index, cell, cell.seeds[:1], f"{title}{row} {column}")
             for index in range(len(self.models))
             for row, cells in zip(rows, table, strict=True)
             for column, cell in zip(columns, cells, strict=True)
         ]
-        prompt = table[0][0].prompt
         return Sheet(
-            kind=kind, prompt=prompt, requests=tuple(requests), rows=rows, columns=columns
+            kind=kind,
+            prompt=table[0][0].prompt,
+            requests=tuple(requests),
+            title=title,
+            rows=rows,
+            columns=columns,
         )
 
     def _request(

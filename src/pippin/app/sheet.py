@@ -33,6 +33,8 @@ class Sheet:
     prompt: str
     """As the user gave it."""
     requests: tuple[Request, ...]
+    title: str = ""
+    """Name of what a sweep changes."""
     rows: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     """Headings of a sweep or a grid; requests of one model go row by row."""
