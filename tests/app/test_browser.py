@@ -10,10 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from pippin.app.play_model import open_model
-from pippin.app.server import serve
-from pippin.app.session import PlaySession
-
 CHROMIUM = Path("/usr/bin/chromium")
 MISSING = [name for name in ("gradio", "playwright") if importlib.util.find_spec(name) is None]
 MISSING += [] if CHROMIUM.exists() else [str(CHROMIUM)]
@@ -36,20 +32,6 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
         yield browser
         browser.close()
-
-
-@pytest.fixture(scope="module")
-def text_page():
-    page = serve(PlaySession([open_model("pippin/emoji-mmdit-text")]))
-    yield page
-    page.close(verbose=False)
-
-
-@pytest.fixture(scope="module")
-def pair_page(pair):
-    page = serve(pair)
-    yield page
-    page.close(verbose=False)
 
 
 @pytest.fixture(params=[(1280, 900), (390, 844)], ids=["desktop", "phone"])
@@ -90,7 +72,7 @@ def is_within_width(tab):
 
 
 def test_a_text_model_draws_copies_and_shows_hostile_prompts_as_text(text_page, tab, tmp_path):
-    tab.goto(text_page.local_url)
+    tab.goto(text_page)
     tab.get_by_label("prompt", exact=True).fill(HOSTILE)
     fill_number(tab, "images", 2)
     fill_number(tab, "steps", 1)
@@ -113,7 +95,7 @@ def test_a_text_model_draws_copies_and_shows_hostile_prompts_as_text(text_page, 
 
 
 def test_two_models_sweep_a_control(pair_page, tab, tmp_path):
-    tab.goto(pair_page.local_url)
+    tab.goto(pair_page[0])
     fill_number(tab, "steps", 2)
     tab.get_by_role("tab", name="Control sweep").click()
     fill_number(tab, "values", 3)
