@@ -18,6 +18,7 @@ from pippin.config import ConfigError
 from pippin.control import ColourJitter
 from pippin.data.config import AugmentationConfig
 from pippin.recipes.table import get_recipe
+from pippin.runs.trained import trained_recipe
 from pippin.sampling.config import ControlRequest
 from pippin.sampling.load import LoadedRun
 
@@ -62,7 +63,7 @@ def test_a_run_has_the_controls_that_it_reads():
 
 
 def test_fields_that_training_never_varied_have_no_control():
-    text = get_recipe("openmoji/mmdit-disentangled-text-styles")
+    text = trained_recipe("pippin/emoji-mmdit-text")
     assert names_of(text) == []
     constant = constant_fields(run_of(text))
     assert set(constant) == {"crop_corner", "crop_size", "flip", "original_size"}

@@ -19,9 +19,9 @@ class PlayCommand:
     """Open a page that draws images of one run, or of two runs side by side, and shows the command
     for each. Ctrl-C ends it. Only this machine reaches the page, and nothing is downloaded."""
 
-    run: Annotated[str, tyro.conf.Positional] = TEXT_MODEL
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = TEXT_MODEL
     """A run folder, an exported folder or the name of a shipped model."""
-    run2: Annotated[str | None, tyro.conf.Positional] = None
+    run2: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN2")] = None
     """A second one, which draws the same seeds."""
     weights: str | None = None
     """ema, raw, or one of the averages of train.ema_extra; default as in pippin sample."""
