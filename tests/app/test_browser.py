@@ -97,13 +97,13 @@ def test_a_text_model_draws_copies_and_shows_hostile_prompts_as_text(text_page, 
 def test_two_models_sweep_a_control(pair_page, tab, tmp_path):
     tab.goto(pair_page[0])
     fill_number(tab, "steps", 2)
-    tab.get_by_role("tab", name="Control sweep").click()
+    tab.get_by_role("tab", name="Sweep").click()
     fill_number(tab, "values", 3)
     draw(tab, "sweep", 6)
     assert tab.locator("#sweep-gallery section").count() == 2
     assert is_within_width(tab)
     tab.screenshot(path=tmp_path / "sweep.png", full_page=True)
-    tab.get_by_role("tab", name="Guidance grid").click()
+    tab.get_by_role("tab", name="Guidance", exact=True).click()
     tab.get_by_label("lambda", exact=True).fill("1, x")
     tab.click("#grid-draw")
     tab.wait_for_selector("#grid-status .play-problem")

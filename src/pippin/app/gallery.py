@@ -46,15 +46,12 @@ def sheet_html(sheet: Sheet, names: Sequence[str], finished: Finished) -> str:
     for index, name in enumerate(names):
         requests = sheet.of_model(index)
         heading = Markup("<h3>{}</h3>").format(escaped(name)) if len(names) > 1 else ""
-        body = (
-            _table(sheet, requests, finished)
-            if sheet.kind == "grid"
-            else (_figures(sheet, requests, finished))
-        )
+        arrange = _table if sheet.kind == "grid" else _figures
+        body = arrange(sheet, requests, finished)
         sections.append(Markup("<section>{}{}</section>").format(heading, body))
-    kind = escaped(sheet.kind)
-    return Markup('<div class="play-sheet play-kind-{}">{}</div>').format(
-        kind, Markup().join(sections)
+    title = Markup("<h2>{}</h2>").format(escaped(sheet.title)) if sheet.title else ""
+    return Markup('<div class="play-sheet play-kind-{}">{}{}</div>').format(
+        sheet.kind, title, Markup().join(sections)
     )
 
 

@@ -143,7 +143,7 @@ def _images_tab(session: PlaySession, inputs: Inputs) -> None:
 
 def _sweep_tab(session: PlaySession, inputs: Inputs) -> None:
     """One seed, one control over its range."""
-    with gr.Tab("Control sweep"):
+    with gr.Tab("Sweep"):
         gr.HTML("<p>The first seed, with one control over its whole range.</p>")
         choices = [(control.label, name) for name, control in session.sweeps.items()]
         with gr.Row():
@@ -162,7 +162,7 @@ def _grid_tab(session: PlaySession, inputs: Inputs) -> None:
     """One seed, lambda x beta; a scale that no model takes stays at its default."""
     by_semantics, by_control = session.guided_by_semantics, session.guided_by_control
     defaults = session.defaults
-    with gr.Tab("Guidance grid"):
+    with gr.Tab("Guidance"):
         gr.HTML("<p>The first seed, at every pair of guidance scales.</p>")
         with gr.Row():
             lambdas = gr.Textbox(
