@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from pippin.app.controls import PlayControl, Value
-from pippin.config import MAX_SETTING, ConfigError
+from pippin.config import ConfigError
 from pippin.sampling.config import SolverName
+from pippin.settings.conversion import MAX_SETTING
 from pippin.system.text import printable
 
 MAX_CHARACTERS = 2000

@@ -14,9 +14,10 @@ from pippin.app.controls import PlayControl
 from pippin.app.form import PlaySettings, read_settings
 from pippin.app.play_model import PlayModel
 from pippin.app.sheet import Request, Sheet
-from pippin.config import MAX_SETTING, ConfigError
+from pippin.config import ConfigError
 from pippin.data.config import OpenMojiConfig
 from pippin.sampling.sample import draw
+from pippin.settings.conversion import MAX_SETTING
 from pippin.system.text import hidden_progress
 
 DEFAULT_STEPS = 16
