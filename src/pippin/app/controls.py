@@ -195,7 +195,7 @@ def _original_size(
         step=1,
         log=True,
         default=default,
-        info="of the source image, in pixels",
+        info="in pixels",
     )
 
 

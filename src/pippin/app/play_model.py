@@ -22,7 +22,7 @@ from pippin.sampling.load import LoadedRun, load_run
 from pippin.types import Prompt
 
 PromptKind = Literal["text", "classes", "nothing"]
-"""What the semantic condition of a run is."""
+"""Kind of the semantic condition of a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
