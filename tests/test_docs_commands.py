@@ -20,6 +20,7 @@ from pippin.cli.fetch import FetchCommand
 from pippin.cli.parsing.options import chosen_data, parse
 from pippin.cli.parsing.verb_help import EXAMPLES, SHARED_FLAGS
 from pippin.cli.plan import PlanCommand
+from pippin.cli.play import PlayCommand
 from pippin.cli.recaption import RecaptionCommand
 from pippin.cli.reference import ReferenceCommand
 from pippin.cli.report import ReportCommand
@@ -142,6 +143,7 @@ WHOLE = {
     "convert": ConvertCommand,
     "export": ExportCommand,
     "average": AverageCommand,
+    "play": PlayCommand,
     "report": ReportCommand,
     "reference": ReferenceCommand,
 }

@@ -36,6 +36,7 @@ LAYERS = [
     {"preflight"},
     {"studies"},
     {"reports"},
+    {"app"},
     {"cli"},
     {"__main__"},
 ]
@@ -67,6 +68,7 @@ FORBIDDEN = {
     "preflight": {"nn", "transfer", "objective", "training", "interop"},
     "studies": {"planning", "interop", "bench", "preflight"},
     "reports": {"sampling", "training", "planning", "interop", "bench", "preflight"},
+    "app": {"training", "planning", "interop", "bench", "preflight", "studies", "reports"},
 }
 CONFIGURATIONS = [p.relative_to(PACKAGE) for p in PACKAGE.rglob("config.py")]
 # Modules under their earlier names, for programs that import them.

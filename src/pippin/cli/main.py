@@ -36,6 +36,7 @@ VERBS: dict[str, str] = {
     "plan": "estimate the training of a recipe: memory, hours and disk on many devices",
     "train": "train a recipe",
     "sample": "sample images from a run",
+    "play": "draw images of one or two runs in a local page",
     "evaluate": "evaluate a run or a folder of images",
     "average": "reconstruct an EMA of any width from a run's snapshots",
     "reference": "save reference statistics of a folder of images",

@@ -28,6 +28,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'pippin sample --prompts "smiling cat" --seeds 0:4',
         "pippin sample runs/first --labels 0 1 2 --seeds 0:12 --control.flip",
     ),
+    "play": (
+        "pippin play",
+        "pippin play pippin/openmoji-mmdit-disentangled pippin/openmoji-mmdit-entangled",
+    ),
     "evaluate": (
         "pippin evaluate runs/first --parts held-out quality --num-samples 500",
         "pippin evaluate images --data.path photos --out measures.jsonl",

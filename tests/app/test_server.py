@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Address, port and extra of the playground, without gradio."""
+
+import socket
+
+import pytest
+
+from pippin.app import server
+from pippin.app.server import free_port, is_loopback, require_gradio
+from pippin.cli.main import main
+from pippin.config import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False)],
+)
+def test_loopback_addresses(address, local):
+    assert is_loopback(address) is local
+
+
+def test_an_address_is_no_name():
+    with pytest.raises(ConfigError, match=r"--address must be a numeric address.*got 'host'"):
+        is_loopback("host")
+
+
+def test_a_port_in_use_is_refused_and_skipped():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"port {port} of 127.0.0.1 cannot be used: "):
+            free_port("127.0.0.1", port)
+        assert free_port("127.0.0.1", None) != port
+    with pytest.raises(ConfigError, match=r"port 70000 of 127.0.0.1 cannot be used"):
+        free_port("127.0.0.1", 70000)
+
+
+def test_without_the_extra_the_command_says_how_to_install_it(monkeypatch, capsys):
+    monkeypatch.setattr(server, "find_spec", lambda _: None)
+    with pytest.raises(
+        ConfigError, match=r"pippin play needs the package gradio: pip install .*ui"
+    ):
+        require_gradio()
+    assert main(["play"]) == 2
+    assert "pip install" in capsys.readouterr().err

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images of the playground: as they stream, and against the command and program it shows."""
+
+import shlex
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor
+
+from pippin.app.commands import python_program, sample_commands
+from pippin.app.session import PlaySession
+from pippin.app.updates import updates
+from pippin.cli.main import main
+from pippin.config import ConfigError
+from pippin.sampling.sample import draw
+
+
+def images_of(session, sheet):
+    """(request, seed) -> pixels."""
+    batches = list(session.stream(sheet))
+    return {(image.request, image.seed): image.pixels for batch in batches for image in batch}
+
+
+def test_images_stream_in_batches_and_are_those_of_draw(session, model, form):
+    sheet = session.images(session.read(form))
+    (request,) = sheet.requests
+    sizes = [len(batch) for batch in session.stream(sheet)]
+    assert sizes == [4, 1] and sheet.total == 5
+    assert request.config.control.original_size == (64, 64)
+    assert request.config.control.crop_size == (51, 51)
+    assert request.config.control.crop_corner == (13, 0)
+    streamed = torch.stack([*images_of(session, sheet).values()])
+    drawn = draw(model.run, [1] * 5, range(3, 8), request.config)
+    assert torch.equal(streamed, drawn)
+    assert not torch.equal(streamed[0], streamed[1])
+
+
+def test_the_command_draws_the_same_pixels(session, form, tmp_path, capsys):
+    sheet = session.images(session.read(form))
+    command = shlex.split(sample_commands(session.models, sheet))
+    assert command[:2] == ["pippin", "sample"]
+    assert main([*command[1:], "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    for (_, seed), pixels in images_of(session, sheet).items():
+        (file,) = (tmp_path / "out").glob(f"*{seed:06d}*.png")
+        assert torch.equal(pil_to_tensor(Image.open(file)), pixels)
+
+
+def test_the_program_draws_the_same_pixels(session, form):
+    sheet = session.grid(session.read(form), (1.0, 3.0), (1.0, 2.0))
+    names = {}
+    exec(python_program(session.models, sheet), names)
+    drawn = images_of(session, sheet)
+    assert len(names["images"]) == len(drawn) == 4
+    source = session.models[0].source
+    for (request, _), pixels in drawn.items():
+        assert torch.equal(names["images"][source, request.label], pixels[None])
+
+
+def test_models_side_by_side_advance_together_with_equal_seeds(pair, form):
+    sheet = pair.images(pair.read(form))
+    order = [(request.model, seeds) for request, seeds in sheet.batches()]
+    assert order == [(0, (3, 4, 5, 6)), (1, (3, 4, 5, 6)), (0, (7,)), (1, (7,))]
+    assert sheet.total == 10
+
+
+def test_a_sweep_covers_the_range_of_a_control(session, form):
+    control = {one.name: one for one in session.controls}["original_size"]
+    sheet = session.sweep(session.read(form), "original_size", 4)
+    sides = [request.config.control.original_size[0] for request in sheet.requests]
+    assert sides == [24, 53, 116, 256]  # equal ratios
+    assert (control.low, control.high) == (24, 256)
+    assert sheet.columns == ("24", "53", "116", "256") and sheet.title == control.label
+    assert sheet.requests[0].label == "original size 24"
+    assert all(request.seeds == (3,) for request in sheet.requests)
+
+
+@pytest.mark.parametrize("name", ["semantic_scale", "control_scale", "steps", "crop_left"])
+def test_every_sweep_changes_one_setting(session, form, name):
+    sheet = session.sweep(session.read(form), name, 3)
+    configs = [request.config for request in sheet.requests]
+    assert len(set(configs)) == 3
+    commands = sample_commands(session.models, sheet).splitlines()
+    assert len(commands) == len(set(commands)) == 3
+
+
+def test_a_grid_has_every_pair_of_scales(session, form):
+    sheet = session.grid(session.read(form), (1.0, 3.0), (0.5, 1.0, 2.0))
+    scales = [
+        (request.config.guidance.control_scale, request.config.guidance.semantic_scale)
+        for request in sheet.requests
+    ]
+    assert scales == [(b, s) for b in (0.5, 1.0, 2.0) for s in (1.0, 3.0)]
+    assert sheet.rows == ("beta 0.5", "beta 1", "beta 2")
+    assert sheet.columns == ("lambda 1", "lambda 3")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"prompt": "no such class"}, "no class &#39;no such class&#39;"),
+        ({"prompt": "<b>x</b>"}, "&lt;b&gt;x&lt;/b&gt;"),
+        ({"steps": float("nan")}, "steps must be a whole number from 1 to 1000; got nan"),
+        ({"crop_size": 1.0}, "the crop is the whole image"),
+        ({"negative_prompt": "green", "semantic_scale": 1.0}, "has no effect without guidance"),
+    ],
+)
+def test_errors_are_words_on_the_page(session, form, changes, words):
+    values = form | changes
+    (update,) = updates(session, lambda: (session.images(session.read(values)), ()))
+    assert "play-problem" in update.status and words in update.status
+    assert not update.gallery and not update.command
+
+
+def test_an_error_while_drawing_leaves_the_finished_images(session, form, monkeypatch):
+    sheet = session.images(session.read(form))
+    batches = iter([next(session.stream(sheet))])
+
+    def failing(_):
+        yield next(batches)
+        raise FloatingPointError("the model gave non-finite latents")
+
+    monkeypatch.setattr(session, "stream", failing)
+    start, first, last = updates(session, lambda: (sheet, ("a note",)))
+    assert "0 of 5 images" in start.status and "a note" in start.status
+    assert first.gallery.count("<img ") == last.gallery.count("<img ") == 4
+    assert last.gallery.count("play-empty") == 1
+    assert "non-finite" in last.status and last.command == start.command != ""
+
+
+def test_text_and_classes_do_not_stand_side_by_side(model):
+    text = replace(model)
+    text.__dict__["kind"] = "text"
+    with pytest.raises(ConfigError, match="must read the same"):
+        PlaySession([model, text])
