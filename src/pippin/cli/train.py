@@ -20,6 +20,7 @@ from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe, load_recipe
 from pippin.recipes.text_encoders import with_text_encoder
 from pippin.runs.folder import Resume, RunFolder
+from pippin.system.output import progress_hidden
 from pippin.system.text import print_text, redact
 
 USAGE = """usage: pippin train RECIPE [options]      pippin train RECIPE --help lists its options
@@ -209,7 +210,8 @@ def _train(command: TrainCommand, folder: Path, places: dict[str, str], again: s
         return 1
     if is_rank0():
         for line in preflight.met_lines():
-            print_text(line)
+            if not progress_hidden():
+                print_text(line)
         print_text(f"trained: {folder}; next: pippin sample {folder} or pippin evaluate {folder}")
     return 0
 
