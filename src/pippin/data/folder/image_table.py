@@ -46,12 +46,6 @@ def image_number(shard: int, row: int) -> int:
     return shard << 32 | row
 
 
-def number_of_name(name: str) -> int:
-    """Number of the image with a file name SHARD/ROW.SUFFIX."""
-    shard, _, rest = name.partition("/")
-    return image_number(int(shard), int(rest.partition(".")[0]))
-
-
 def save_table(folder: Path, columns: Columns, texts: Mapping[str, Any]) -> None:
     """Write the table, atomically.
 

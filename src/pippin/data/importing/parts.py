@@ -72,7 +72,8 @@ def read_part(shard: Shard, folder: Path, *, sizes: bool = True) -> Part | None:
     if part.of != shard.identity:
         raise ConfigError(
             f"shard {shard.index} of {folder} was {part.of}, and is {shard.identity} now: the "
-            "source has changed since; import it into a new folder"
+            "source has changed since: give a new folder (--folder of `pippin data import`, "
+            "--data.path of `pippin data prepare`)"
         )
     return part if not sizes or _has_files(part, folder) else None
 
