@@ -14,6 +14,7 @@ from pippin.app.play_model import PlayModel
 from pippin.app.sheet import Request, Sheet
 from pippin.cli.parsing.options import parse, parse_seeds
 from pippin.cli.sample import SampleCommand
+from pippin.control import ColourJitter
 from pippin.sampling.config import ControlRequest, GuidanceConfig, SamplingConfig
 
 DEFAULT = SamplingConfig()
@@ -33,6 +34,7 @@ CHANGED = SamplingConfig(
         crop_corner=(3, 5),
         crop_size=(40, 80),
         flip=True,
+        colour_jitter=ColourJitter(brightness=0.5, contrast=1.25),
         jpeg_quality=20,
         grain=3.5,
     ),

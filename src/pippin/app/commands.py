@@ -5,11 +5,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from shlex import quote
-from typing import Any
+from typing import Any, get_type_hints
 
 from pippin.app.play_model import PlayModel
 from pippin.app.sheet import Request, Sheet
 from pippin.plugins import imported_modules
+from pippin.sampling.config import SamplingConfig
 from pippin.types import Prompt
 
 
@@ -44,13 +45,27 @@ def _option(name: str, text: str) -> str:
 
 
 def _setting(path: str, value: Any) -> Iterator[str]:
-    """Words of one setting of the sampling configuration."""
+    """Words of one setting of the sampling configuration; a named tuple has an option a part."""
+    if parts := _part_names(path):
+        for part, number in zip(parts, value, strict=True):
+            yield from _setting(f"{path}.{part}", number)
+        return
     name = path.replace("_", "-")
     if isinstance(value, str):
         yield _option(name, value)
         return
     yield f"--{name}"
     yield from map(str, value if isinstance(value, tuple) else (value,))
+
+
+def _part_names(path: str) -> tuple[str, ...]:
+    """Names of the parts of a setting that is declared as a named tuple."""
+    kind: Any = SamplingConfig
+    for name in path.split("."):
+        if hasattr(kind, "_fields"):  # the path of a part
+            return ()
+        kind = get_type_hints(kind)[name]
+    return getattr(kind, "_fields", ())
 
 
 def _seeds_text(seeds: tuple[int, ...]) -> str:
