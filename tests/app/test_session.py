@@ -96,6 +96,28 @@ def test_a_grid_has_every_pair_of_scales(session, form):
     assert sheet.columns == ("lambda 1", "lambda 3")
 
 
+def test_values_of_lambda_without_guidance_have_no_negative_prompt(session, form, monkeypatch):
+    cells, request = [], session._request
+
+    def recorded(index, cell, *rest):  # the small run reads classes, and takes no such prompt
+        cells.append(cell)
+        return request(index, replace(cell, negative_prompt=""), *rest)
+
+    monkeypatch.setattr(session, "_request", recorded)
+    settings = session.read(form | {"negative_prompt": "green"})
+    session.sweep(settings, "semantic_scale", 3)
+    session.grid(settings, (1.0, 3.0), (1.0,))
+    assert [(cell.semantic_scale == 1, cell.negative_prompt) for cell in cells] == [
+        (True, ""),
+        (False, "green"),
+        (False, "green"),
+        (True, ""),
+        (False, "green"),
+    ]
+    session.sweep(settings, "steps", 2)
+    assert cells[-1].negative_prompt == "green"
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -186,7 +186,7 @@ class PlaySession:
         """
         table = [
             [
-                replace(settings, semantic_scale=scale, control_scale=beta)
+                replace(_with_lambda(settings, scale), control_scale=beta)
                 for scale in semantic_scales
             ]
             for beta in control_scales
@@ -275,4 +275,12 @@ def _with_value(settings: PlaySettings, name: SweepName, value: Any) -> PlaySett
     """Settings with another value of a sweep's control."""
     if name in settings.controls:
         return replace(settings, controls={**settings.controls, name: value})
+    if name == "semantic_scale":
+        return _with_lambda(settings, value)
     return replace(settings, **{name: value})
+
+
+def _with_lambda(settings: PlaySettings, scale: float) -> PlaySettings:
+    """Settings with another lambda; without the negative prompt at 1, where it has no effect."""
+    negative_prompt = "" if scale == 1 else settings.negative_prompt
+    return replace(settings, semantic_scale=scale, negative_prompt=negative_prompt)
