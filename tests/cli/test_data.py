@@ -73,6 +73,10 @@ def test_a_folder_without_images_is_refused(photos, capsys, tmp_path):
             "unknown verb 'chek' of pippin data; choose from: import, check, recaption",
         ),
         (["prepare", "folder/none"], "no recipe 'folder/none'"),
+        (
+            ["prepare", "folder/mmdit-disentangled", "--shards.require-caption"],
+            "--shards.require-caption has no effect without --shards.source",
+        ),
         (["prepare", "folder/mmdit-disentangled"], "--data.path FOLDER"),
         (
             ["prepare", "openmoji/dit-entangled", "--data.path", "photos"],

@@ -343,7 +343,7 @@ def _prepare(argv: list[str]) -> int:
     from pippin.runs.data.streamed import find_shards_config
     from pippin.runs.prepare import prepare
 
-    shards = command.shards if command.shards.source else None
+    shards = command.shards.given()
     located = located_recipe(argv, command.recipe)
     encodes = find_shards_config(located, shards) is not None
     unread = encodes and not has_table(Path(getattr(located.data, "path", "")))

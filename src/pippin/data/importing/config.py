@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration of imports. Does not import torch, as ``config.py``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from pippin.config import Config, ConfigError
 from pippin.settings.bounds import at_least
@@ -65,3 +65,22 @@ class ShardsConfig(ImportConfig):
     def __post_init__(self) -> None:
         """Reject numbers below one: without kept files nothing could be held out."""
         at_least(self, "shards", 1, "shards", "keep")
+
+    def given(self) -> "ShardsConfig | None":
+        """These settings; None if there is no source.
+
+        Raises:
+            ConfigError: other settings without a source.
+        """
+        if self.source:
+            return self
+        names = [
+            entry.name for entry in fields(self) if getattr(self, entry.name) != entry.default
+        ]
+        if names:
+            options = ", ".join(f"--shards.{name.replace('_', '-')}" for name in names)
+            raise ConfigError(
+                f"{options} has no effect without --shards.source: give --shards.source SOURCE "
+                f"too, or leave {options} out"
+            )
+        return None
