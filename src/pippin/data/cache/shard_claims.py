@@ -115,9 +115,22 @@ class ShardClaims:
 
     def join_build(self) -> None:
         """Join the builders, inside :meth:`exclusive`."""
-        self._lock(_BUILDERS_BYTE, fcntl.LOCK_SH)
+        self.join()
         self.shard_size = int(os.pread(self._file, _HEADER, 0))
         self._count = os.fstat(self._file).st_size - _HEADER
+
+    def join(self) -> None:
+        """Join the builders of a folder without states of shards, inside :meth:`exclusive`."""
+        self._lock(_BUILDERS_BYTE, fcntl.LOCK_SH)
+
+    @contextmanager
+    def claimed(self, number: int) -> Iterator[None]:
+        """Claim of a shard, whatever its state; waits for the process that holds it."""
+        self._lock(_FIRST_SHARD_BYTE + number)
+        try:
+            yield
+        finally:
+            self._lock(_FIRST_SHARD_BYTE + number, fcntl.LOCK_UN)
 
     def wait_for_builders(self) -> None:
         """Wait until no other process builds, outside :meth:`exclusive`."""

@@ -72,26 +72,27 @@ def build_streamed(
             complete), or a folder with other content.
         OSError: the disk is full or not writable; complete shards are kept.
     """
-    source = open_source(config, Path(data.path))
-    ingredients = streamed_ingredients(
-        data, encoder, cache, source_identity(config, source.columns)
-    )
-    folder = streamed_folder(cache, ingredients)
-    make_folder(folder)
-    settings = EncoderSettings(
-        encoder=encoder,
-        device=device,
-        dtype=getattr(torch, cache.dtype),
-        batch=encode_batch,
-        rows=cache.shard_size,
-    )
-    manifest = StreamedManifest(
-        key=folder.name, ingredients=ingredients, num_views=data.views, shards=()
-    )
-    builder = _Builder(
-        source, data, folder, manifest, settings, threads, say or (lambda text: None)
-    )
-    builder.build(verify, progress or (lambda done, total: None), ready or (lambda missing: None))
+    with open_source(config, Path(data.path)) as source:
+        identity = source_identity(config, source.columns)
+        ingredients = streamed_ingredients(data, encoder, cache, identity)
+        folder = streamed_folder(cache, ingredients)
+        make_folder(folder)
+        settings = EncoderSettings(
+            encoder=encoder,
+            device=device,
+            dtype=getattr(torch, cache.dtype),
+            batch=encode_batch,
+            rows=cache.shard_size,
+        )
+        manifest = StreamedManifest(
+            key=folder.name, ingredients=ingredients, num_views=data.views, shards=()
+        )
+        builder = _Builder(
+            source, data, folder, manifest, settings, threads, say or (lambda text: None)
+        )
+        builder.build(
+            verify, progress or (lambda done, total: None), ready or (lambda missing: None)
+        )
     return folder
 
 
@@ -134,8 +135,7 @@ class _Builder:
             if not claims.is_only_builder():
                 claims.join_build()
                 return
-            for folder in (self.folder, self.source.scratch):
-                remove_temporary_files(folder)  # of builders that were killed
+            remove_temporary_files(self.folder)  # of builders that were killed
             complete = [self._is_complete(shard, verify) for shard in self.source.shards]
             if not all(complete):
                 (self.folder / MANIFEST).unlink(missing_ok=True)
@@ -163,7 +163,8 @@ class _Builder:
         for number in claims.claim_missing(self.failed):
             any_claimed = True
             try:
-                self._encode(self.source.shards[number])
+                with self.source.claims.claimed(number):
+                    self._encode(self.source.shards[number])
             except ConfigError as error:
                 claims.release(number)
                 self.failed[number] = str(error)
@@ -205,6 +206,7 @@ class _Builder:
         if (self.folder / MANIFEST).exists() and has_table(self.source.folder):
             return
         remove_temporary_files(self.folder)  # of builders that were killed
-        write_tables(self.source, self.data)
+        with self.source.claims.exclusive():
+            write_tables(self.source, self.data)
         records = tuple(LatentShard.load(self._record(shard)) for shard in self.source.shards)
         StreamedManifest(**{**vars(self.manifest), "shards": records}).save(self.folder / MANIFEST)

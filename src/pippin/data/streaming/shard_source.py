@@ -2,6 +2,8 @@
 """Source of shards that are encoded without unpacking, and the folder that records it."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from pippin.data.importing.import_sources import Shard, find_shards
 from pippin.data.importing.importer import COLUMNS, find_import_columns, without_secrets
 from pippin.data.importing.parts import PARTS
 from pippin.data.importing.shard_files import FileShard
-from pippin.system.files import make_folder
+from pippin.system.files import make_folder, remove_temporary_files
 
 DECODER = f"Pillow {PIL.__version__}"
 NOT_IDENTITY = ("keep",)
@@ -32,6 +34,8 @@ class ShardSource:
     folder: Path
     shards: list[Shard]
     columns: Columns
+    claims: ShardClaims
+    """Claims on the records and files of the folder. Builds of several caches share them."""
 
     @property
     def scratch(self) -> Path:
@@ -55,10 +59,11 @@ def recorded_source(folder: Path) -> ShardsConfig | None:
     return ShardsConfig.load(path) if path.is_file() else None
 
 
-def open_source(config: ShardsConfig, folder: Path) -> ShardSource:
+@contextmanager
+def open_source(config: ShardsConfig, folder: Path) -> Iterator[ShardSource]:
     """List the shards of a source and find its columns; creates or checks the folder.
 
-    Any number of processes may call this at the same time.
+    Any number of processes may use a source at the same time, also for different caches.
 
     Raises:
         ConfigError: no such source or column, or a folder with other content.
@@ -67,25 +72,40 @@ def open_source(config: ShardsConfig, folder: Path) -> ShardSource:
     if not shards:
         raise ConfigError(f"{config.source} holds no shard")
     parts = folder / PARTS
-    if not parts.exists() and folder.exists() and os.listdir(folder):
+    names = os.listdir(folder) if folder.exists() else []
+    if names and PARTS not in names:
         raise ConfigError(f"{folder} is not empty: give a new folder as --data.path")
     make_folder(parts)
-    with ShardClaims(parts) as claims, claims.exclusive():
-        _check_record(without_secrets(config), folder)
-        columns = find_import_columns(config, shards, folder)
-    return ShardSource(config=config, folder=folder, shards=shards, columns=columns)
+    with ShardClaims(parts) as claims:
+        with claims.exclusive():
+            is_only_builder = claims.is_only_builder()
+            if is_only_builder:
+                for place in (folder, parts):
+                    remove_temporary_files(place)  # of builders that were killed
+            _check_record(without_secrets(config), folder, may_change=is_only_builder)
+            columns = find_import_columns(config, shards, folder)
+            claims.join()
+        yield ShardSource(
+            config=config, folder=folder, shards=shards, columns=columns, claims=claims
+        )
 
 
 def _salvaging(shard: Shard) -> Shard:
     return replace(shard, salvage=True) if isinstance(shard, FileShard) else shard
 
 
-def _check_record(config: ShardsConfig, folder: Path) -> None:
-    """Record the source in a new folder, or compare it with the record."""
+def _check_record(config: ShardsConfig, folder: Path, *, may_change: bool) -> None:
+    """Record the source in a new folder, or compare it with the record.
+
+    Args:
+        config: the source.
+        folder: folder of the images.
+        may_change: whether other settings are allowed until the first shard is finished.
+    """
     path = folder / FROM_SHARDS
     if (folder / PARTS / "import.json").exists():
         raise ConfigError(f"{folder} holds an import of image files: give a new --data.path")
-    if not any((folder / PARTS).glob("[0-9]*.json")):  # other settings are allowed until then
+    if may_change and not any((folder / PARTS).glob("[0-9]*.json")):
         (folder / PARTS / COLUMNS).unlink(missing_ok=True)
         config.save(path)
     recorded = ShardsConfig.load(path)
