@@ -100,7 +100,8 @@ MEMORY_ADVICE = {
     "sample": "--batch-size or --precision bf16",
     "evaluate": "--batch-size, or --sampling.batch-size of a run",
     "reference": "--batch-size",
-    "data": "--batch-size of recaption, or --data.resolution",
+    "data": "fewer --processes or --train.workers of prepare, --batch-size of recaption, or "
+    "--data.resolution",
     "autoencoder": "--train.batch-size or --data.resolution",
 }
 """Verb -> options that reduce its memory."""

@@ -25,7 +25,9 @@ from pippin.data.loader import LatentLoader
 from pippin.data.moments import bucketed_moments
 from pippin.data.sources.images import ImageFolderSource
 from pippin.data.streaming.build import build_streamed
+from pippin.data.streaming.shard_source import open_source
 from pippin.encoders.config import TextConfig
+from pippin.images.files import UnreadableImageError
 from pippin.runs.data.streamed import streamed_moments
 from pippin.runs.text_inputs import ImageCaptions
 from pippin.types import TextFeatures
@@ -270,6 +272,58 @@ def test_every_fault_is_named_with_shard_key_and_reason(tmp_path, encoder):
     images |= {own.with_split("held-out").key(i) for i in range(len(own.with_split("held-out")))}
     assert len(images) == 4  # both of the key 000, 001 and 002
     assert {image.reason for image in own.skipped} == {"broken", "too small", "too large"}
+
+
+def test_names_that_are_not_utf8_are_written_in_escapes(tmp_path, encoder):
+    small = ("caf\udce9.png", noise_bytes(0, 8, 8))
+    (tmp_path / "shards").mkdir()
+    good = [(f"{n}.png", noise_bytes(n)) for n in range(1, 4)]
+    (tmp_path / "shards/0.tar").write_bytes(archive_of([small, *good]))
+    streamed(tmp_path / "shards", tmp_path / "own", encoder, cache_of(tmp_path / "caches"))
+    (line,) = (tmp_path / "own" / SKIPPED).read_text().splitlines()
+    assert json.loads(line)["key"] == "caf?" and json.loads(line)["reason"] == "too small"
+
+
+def test_an_image_that_memory_does_not_suffice_for_is_not_skipped(
+    shards, tmp_path, encoder, monkeypatch
+):
+    def failing(content, name):
+        raise UnreadableImageError(name, "system error", "there is not enough memory")
+
+    cache = cache_of(tmp_path / "caches")
+    with monkeypatch.context() as patch:
+        patch.setattr("pippin.data.streaming.reading.decode_image", failing)
+        with pytest.raises(MemoryError, match=r"image 00000/0000000\.png: there is not enough"):
+            streamed(shards, tmp_path / "own", encoder, cache)
+    streamed(shards, tmp_path / "own", encoder, cache)
+    assert (tmp_path / "own" / SKIPPED).read_text() == ""
+
+
+def test_a_source_in_use_keeps_its_record_and_temporary_files(shards, tmp_path):
+    config, folder = ShardsConfig(source=str(shards)), tmp_path / "own"
+    written = folder / PARTS / ".00000.json.4194305.writing"  # of another machine: no such process
+
+    def work(world, _):
+        if world.is_rank0:
+            with open_source(config, folder):
+                written.touch()
+                world.barrier()
+                world.barrier()
+            return written.exists()
+        world.barrier()
+        with open_source(config, folder) as source:
+            same = source.columns.texts
+        with (
+            pytest.raises(ConfigError, match=r"was prepared from .* with other settings"),
+            open_source(replace(config, caption="none"), folder),
+        ):
+            pass
+        world.barrier()
+        return bool(same)
+
+    assert run_ranks(2, work, tmp_path / "meeting") == [True, True]
+    with open_source(replace(config, caption="none"), folder) as source:  # nothing was finished
+        assert not source.columns.texts and not written.exists()
 
 
 def test_a_file_that_is_no_archive_fails_alone(shards, tmp_path, encoder):

@@ -23,12 +23,13 @@ from pippin.data.config import ImagesConfig
 from pippin.data.folder.image_table import image_number
 from pippin.data.importing.import_sources import Shard
 from pippin.data.importing.parts import Part, read_part, shard_folder
+from pippin.data.importing.rows import printable
 from pippin.data.importing.shards import RowImage, read_images
 from pippin.data.source import hash_fraction
 from pippin.data.streaming.shard_source import ShardSource
 from pippin.data.views.crop import apply_control
 from pippin.data.views.views import draw_view
-from pippin.images.files import UnreadableImageError, decode_image
+from pippin.images.files import PERMANENT_REASONS, UnreadableImageError, decode_image
 from pippin.system.files import (
     atomic_write,
     name_file_in_errors,
@@ -38,7 +39,7 @@ from pippin.system.files import (
 from pippin.types import stack_controls
 
 WINDOW = 4
-"""Images that each thread may be ahead of the encoder."""
+"""Number of images that each thread prefetches."""
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -105,7 +106,7 @@ def stream_shard(
     prepare = _Preparation(shard, data)
     remove_temporary_files(source.folder / shard_folder(shard))  # of a process that was killed
     with name_file_in_errors(source.folder):
-        for row, facts, views in _map_ahead(prepare, rows, threads):
+        for row, facts, views in _map_prefetched(prepare, rows, threads):
             part.files.append(facts)
             if facts["reason"] is None:
                 kept.add(len(part.files) - 1, f"{shard_folder(shard)}/{row.name}", row.content)
@@ -126,10 +127,14 @@ class _Preparation:
     data: ImagesConfig
 
     def __call__(self, row: RowImage) -> tuple[RowImage, dict[str, Any], ImageViews | None]:
-        """The row, facts about its file, and its views unless they cannot be used."""
+        """The row, facts about its file, and its views unless they cannot be used.
+
+        Raises:
+            MemoryError: the memory or the system fails; the image may be intact.
+        """
         name = f"{shard_folder(self.shard)}/{row.name}"
         facts: dict[str, Any] = {
-            "key": row.key,
+            "key": printable(row.key),
             "sha256": hashlib.sha256(row.content).hexdigest(),
             "height": 0,
             "width": 0,
@@ -140,6 +145,8 @@ class _Preparation:
         try:
             pixels, found = decode_image(row.content, name)
         except UnreadableImageError as error:
+            if error.reason not in PERMANENT_REASONS:
+                raise MemoryError(f"image {name}: {error.detail}") from error
             return row, {**facts, "reason": error.reason, "detail": error.detail}, None
         facts |= {"height": found.size.height, "width": found.size.width}
         facts["rules"] = list(found.rules)
@@ -186,7 +193,7 @@ class _KeptFiles:
             (self._folder / dropped).unlink()
 
 
-def _map_ahead(
+def _map_prefetched(
     function: Callable[[Argument], Result], arguments: Iterable[Argument], threads: int
 ) -> Iterator[Result]:
     """Results in the order of the arguments; at most ``WINDOW`` of each thread are waiting."""
