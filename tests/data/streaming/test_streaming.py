@@ -349,6 +349,8 @@ def test_other_settings_and_folders_are_refused(shards, tmp_path, encoder):
         streamed(shards, tmp_path / "own", encoder, cache, keep=6)
     with pytest.raises(ConfigError, match="is not empty"):
         streamed(shards, shards, encoder, cache)
+    with pytest.raises(ConfigError, match="holds images that were encoded from shards"):
+        import_images(ImportConfig(source=str(shards)), tmp_path / "own")
     with pytest.raises(ConfigError, match=r"cache\.enabled False encodes image files"):
         streamed_moments(own, encoder, replace(cache, enabled=False), "size")
     other = ImageFolderSource(data_of(tmp_path / "own", resolution=8), "train")

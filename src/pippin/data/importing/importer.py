@@ -22,6 +22,7 @@ from typing import NamedTuple, TypeVar
 from pippin.config import ConfigError
 from pippin.data.folder.caption_files import NotTextError, clean_label
 from pippin.data.folder.layout import SPLITS
+from pippin.data.folder.listing import FROM_SHARDS
 from pippin.data.importing.columns import Columns, find_columns
 from pippin.data.importing.config import FOLDER, ImportConfig
 from pippin.data.importing.import_sources import Shard, find_shards
@@ -278,6 +279,11 @@ def _locked_folder(folder: Path, config: ImportConfig) -> Iterator[None]:
     config = without_secrets(config)
     if not parts.exists() and folder.exists() and os.listdir(folder):
         raise ConfigError(f"{folder} is not empty: choose a new folder to import into")
+    if (folder / FROM_SHARDS).exists():
+        raise ConfigError(
+            f"{folder} holds images that were encoded from shards: give a new --folder to import "
+            "into"
+        )
     with folder_lock(parts):
         for subfolder in (folder, parts):
             remove_temporary_files(subfolder)  # of an import that was killed
