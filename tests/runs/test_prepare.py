@@ -16,7 +16,11 @@ from waiting import wait_for
 
 from pippin.config import ConfigError
 from pippin.data.cache import build, manifest
+from pippin.data.cache.builders import Builders
+from pippin.data.importing.config import ShardsConfig
+from pippin.recipes.table import get_recipe
 from pippin.runs.components import Components
+from pippin.runs.data.streamed import encode_shards
 from pippin.runs.prepare import builders_of, prepare, set_process_device
 
 QUIET = Console(quiet=True)
@@ -117,6 +121,21 @@ def test_one_of_a_world_verifies_and_all_mend(recipe, alone, tmp_path, monkeypat
     assert first["rows"] == second["rows"] == 24
     shards = 3 if damaged else len(alone) - 1
     assert first["read"] >= shards and second["read"] == 0
+
+
+def test_other_ranks_wait_for_rank_0_before_they_open_shards(tmp_path):
+    recipe = get_recipe("folder/mmdit-disentangled")
+    data = replace(recipe.data, path=str(tmp_path / "own"), resolution=32)
+    train = replace(recipe.train, device="cpu")
+    recipe = replace(in_folder(recipe, tmp_path / "caches"), data=data, train=train)
+
+    def wait():
+        raise InterruptedError
+
+    builders = Builders(is_main=False, wait=wait)
+    with pytest.raises(InterruptedError):
+        encode_shards(recipe, ShardsConfig(source="none.tar"), builders, QUIET, given=True)
+    assert not (tmp_path / "own").exists()
 
 
 def test_numbers_that_make_no_sense_are_refused(recipe, monkeypatch):

@@ -74,9 +74,7 @@ def prepare(
                 before(recipe, recipe)
         if world.size > 1:
             if source is not None:
-                encode_shards(
-                    recipe, source, Builders(is_main=world.is_rank0), console, given=given
-                )
+                encode_shards(recipe, source, builders_of(world), console, given=given)
                 given = False
             with world.rank0_first():  # rank 0 scans the images, the others read its index
                 check_data(Components(recipe, Console(quiet=True)))

@@ -86,6 +86,7 @@ def encode_shards(
     check_resolution(recipe, autoencoder.factor)
     if not given and _is_complete(data, recipe.cache, autoencoder):
         return
+    builders.wait()  # rank 0 verifies existing latents first
     with Progress(console, "encoding shards", resumes=True, shown=builders.is_main) as progress:
         build_streamed(
             shards,
