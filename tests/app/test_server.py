@@ -37,6 +37,11 @@ def test_a_port_in_use_is_refused_and_skipped(monkeypatch):
         free_port("127.0.0.1", 70000)
 
 
+def test_an_address_of_another_machine_is_refused():
+    with pytest.raises(ConfigError, match=r"--address 192\.0\.2\.1 is not an address of this"):
+        free_port("192.0.2.1", None)  # reserved for documentation
+
+
 def test_without_the_extra_the_command_says_how_to_install_it(monkeypatch, capsys):
     monkeypatch.setattr(server, "find_spec", lambda _: None)
     with pytest.raises(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Serving of the page: on this machine only unless another address is given, without a network."""
 
+import errno
 import ipaddress
 import os
 import socket
@@ -51,7 +52,8 @@ def free_port(address: str, port: int | None) -> int:
     """The port to listen on: the given one, or the first free one from 7860.
 
     Raises:
-        ConfigError: the port, or each of them, is in use or not permitted.
+        ConfigError: the port, or each of them, is in use or not permitted, or the address is one
+            of another machine.
     """
     ports = range(FIRST_PORT, FIRST_PORT + NUM_PORTS) if port is None else [port]
     reason = ""
@@ -62,6 +64,11 @@ def free_port(address: str, port: int | None) -> int:
                 probe.bind((address, candidate))
                 return int(probe.getsockname()[1])
             except (OSError, OverflowError) as error:
+                if getattr(error, "errno", None) == errno.EADDRNOTAVAIL:
+                    raise ConfigError(
+                        f"--address {address} is not an address of this machine: leave --address "
+                        "out, or give one of its own, such as 0.0.0.0 for all"
+                    ) from error
                 reason = getattr(error, "strerror", None) or str(error)
     tried = f"port {port}" if port is not None else f"ports {ports[0]} to {ports[-1]}"
     raise ConfigError(f"{tried} of {address} cannot be used: {reason}; give another --port")
