@@ -13,6 +13,9 @@ from pippin.plugins import imported_modules
 from pippin.sampling.config import SamplingConfig
 from pippin.types import Prompt
 
+BASE = "run.recipe.sampling"
+"""Configuration that the Python program changes."""
+
 
 def sample_commands(models: tuple[PlayModel, ...], sheet: Sheet) -> str:
     """One command for each request. Those of sweeps and grids write into folders of their own."""
@@ -110,7 +113,7 @@ def python_program(models: tuple[PlayModel, ...], sheet: Sheet) -> str:
 def _draw_lines(model: PlayModel, request: Request) -> Iterator[str]:
     """Lines that draw one request."""
     changed = changed_settings(model.run.recipe.sampling, request.config)
-    yield f"config = {_replaced('run.recipe.sampling', _nested(changed))}"
+    yield f"config = {_replaced(BASE, _nested(changed))}"
     prompt = f"{request.prompt!r}"
     if model.kind == "classes":
         prompt = f"run.label_id({_prompt_text(model, request.prompt)!r})"
@@ -138,12 +141,15 @@ def _replaced(target: str, changes: Mapping[str, Any]) -> str:
     values = (
         f"{name}={_replaced(f'{target}.{name}', value)}"
         if isinstance(value, dict)
-        else f"{name}={_literal(value)}"
+        else f"{name}={_literal(f'{target}.{name}', value)}"
         for name, value in changes.items()
     )
     return f"replace({target}, {', '.join(values)})"
 
 
-def _literal(value: Any) -> str:
-    """A value as Python code; named tuples as plain ones."""
+def _literal(target: str, value: Any) -> str:
+    """The new value of a target as Python code; other named tuples as plain ones."""
+    if parts := _part_names(target.removeprefix(f"{BASE}.")):
+        values = ", ".join(f"{part}={new!r}" for part, new in zip(parts, value, strict=True))
+        return f"{target}._replace({values})"
     return repr(tuple(value) if isinstance(value, tuple) else value)

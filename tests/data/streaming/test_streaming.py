@@ -4,6 +4,7 @@
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -279,7 +280,8 @@ def test_names_that_are_not_utf8_are_written_in_escapes(tmp_path, encoder):
     (tmp_path / "shards").mkdir()
     good = [(f"{n}.png", noise_bytes(n)) for n in range(1, 4)]
     (tmp_path / "shards/0.tar").write_bytes(archive_of([small, *good]))
-    streamed(tmp_path / "shards", tmp_path / "own", encoder, cache_of(tmp_path / "caches"))
+    cache = cache_of(tmp_path / "caches")
+    streamed(tmp_path / "shards", tmp_path / "own", encoder, cache, max_lost_share=0.5)
     (line,) = (tmp_path / "own" / SKIPPED).read_text().splitlines()
     assert json.loads(line)["key"] == "caf?" and json.loads(line)["reason"] == "too small"
 
@@ -288,7 +290,7 @@ def test_an_image_that_memory_does_not_suffice_for_is_not_skipped(
     shards, tmp_path, encoder, monkeypatch
 ):
     def failing(content, name):
-        raise UnreadableImageError(name, "system error", "there is not enough memory")
+        raise UnreadableImageError(Path(name), "system error", "there is not enough memory")
 
     cache = cache_of(tmp_path / "caches")
     with monkeypatch.context() as patch:
