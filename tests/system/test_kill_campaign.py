@@ -101,7 +101,7 @@ def test_a_difference_is_named(campaign):
 
 
 def test_processes_that_outlive_their_parent_are_named(campaign, monkeypatch):
-    """Of two kills in a second, one at least comes while the children sleep."""
+    """Two kills in a second: at least one comes while the children sleep."""
     monkeypatch.setattr("kills.trial.EXIT_TIMEOUT", 1.5)
     campaign.rounds = 2
     result = campaign.run("orphans")
