@@ -99,8 +99,7 @@ class Start:
     @cached_property
     def is_finished(self) -> bool:
         """Whether the run had its last checkpoint already, at the first reading of this value."""
-        kept = list_checkpoints(self.run.checkpoints) if self.run is not None else []
-        return bool(kept) and int(kept[0].name) >= self.recipe.train.images
+        return self.run is not None and has_last_checkpoint(self.run, self.recipe.train.images)
 
     @property
     def is_text(self) -> bool:
@@ -213,18 +212,20 @@ class Start:
 
     @cached_property
     def disk_needs(self) -> tuple[DiskNeed, ...]:
-        """Disk space of caches and checkpoints."""
+        """Disk space of caches, and of the checkpoints of a run that is not trained to its end."""
         needs = [self._latents(), self._captions()]
-        if self.run is not None:
-            each, count = self.checkpoint_bytes, self.recipe.train.max_checkpoints + 1
-            needs.append(
-                DiskNeed(
-                    what=f"{count} checkpoints of {each / 1e9:.3g} GB, one of them being written",
-                    folder=self.run.checkpoints,
-                    num_bytes=count * each,
-                )
-            )
+        if self.run is not None and not self.is_finished:
+            needs.append(self.checkpoints_need(self.run))
         return tuple(need for need in needs if need.num_bytes)
+
+    def checkpoints_need(self, run: RunFolder) -> DiskNeed:
+        """Disk space of the checkpoints of this run, or of one of the same size."""
+        each, count = self.checkpoint_bytes, self.recipe.train.max_checkpoints + 1
+        return DiskNeed(
+            what=f"{count} checkpoints of {each / 1e9:.3g} GB, one of them being written",
+            folder=run.checkpoints,
+            num_bytes=count * each,
+        )
 
     def _latents(self) -> DiskNeed:
         cache, data = self.located.cache, self.located.data
@@ -252,6 +253,12 @@ class Start:
         if self.listing is None:
             return self.num_images * len(kinds)
         return len({_text_of(entry, kind) for entry in self.listing.entries for kind in kinds})
+
+
+def has_last_checkpoint(run: RunFolder, images: int) -> bool:
+    """Whether a run is trained to its end."""
+    kept = list_checkpoints(run.checkpoints)
+    return bool(kept) and int(kept[0].name) >= images
 
 
 def data_views(recipe: Recipe) -> int:
