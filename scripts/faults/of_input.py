@@ -8,7 +8,7 @@ NEVER_DROPPED = [
     *("--conditioning.drop.semantic", "0", "--conditioning.drop.both", "0"),
 ]
 MISTAKES = [
-    mistake("unknown verb", ["zzz"], "unknown verb 'zzz'; `pippin --help` lists all", quick=True),
+    mistake("unknown verb", ["fly"], "unknown verb 'fly'; `pippin --help` lists all", quick=True),
     mistake(
         "unknown option",
         ["train", RECIPE, "--train.lerning-rate", "1"],

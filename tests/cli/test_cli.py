@@ -97,7 +97,7 @@ def test_settings_of_a_recipe_are_shown_without_importing_torch():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["zzz"], "unknown verb 'zzz'; `pippin --help` lists all"),
+        (["fly"], "unknown verb 'fly'; `pippin --help` lists all"),
         (["trian"], "unknown verb 'trian'; near it are train"),
         (["train", "openmoji/none"], "no recipe 'openmoji/none'; near it are openmoji/"),
         (["train", "--config", "missing.json"], "missing.json"),

@@ -257,7 +257,6 @@ def test_only_the_declarations_use_regular_expressions():
         "reports/tables/latex.py",  # characters of LaTeX
         "runs/exports.py",  # hashes
         "runs/folder.py",  # image files
-        "runs/storage/average_snapshots.py",  # image counts of files
         "sampling/config.py",  # sizes of images
         "sampling/sample_folder.py",  # image files
         "studies/fairness.py",  # names of arms

@@ -20,7 +20,6 @@ from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe, load_recipe
 from pippin.recipes.text_encoders import with_text_encoder
 from pippin.runs.folder import Resume, RunFolder
-from pippin.system.output import progress_hidden
 from pippin.system.text import print_text, redact
 
 USAGE = """usage: pippin train RECIPE [options]      pippin train RECIPE --help lists its options
@@ -205,13 +204,12 @@ def _train(command: TrainCommand, folder: Path, places: dict[str, str], again: s
         _say(f"error: {error}")
         return 1
     except torch.OutOfMemoryError as error:
-        advice = preflight.memory_advice(error, command.recipe, again)
+        advice = preflight.memory_advice(error, command.recipe, places, again)
         print_text(f"error: {advice}", error=True)  # on any rank: the others do not know it
         return 1
     if is_rank0():
         for line in preflight.met_lines():
-            if not progress_hidden():
-                print_text(line)
+            print_text(line)
         print_text(f"trained: {folder}; next: pippin sample {folder} or pippin evaluate {folder}")
     return 0
 

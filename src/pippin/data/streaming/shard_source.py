@@ -67,13 +67,22 @@ def open_source(config: ShardsConfig, folder: Path) -> ShardSource:
     if not shards:
         raise ConfigError(f"{config.source} holds no shard")
     parts = folder / PARTS
-    if not parts.exists() and folder.exists() and os.listdir(folder):
-        raise ConfigError(f"{folder} is not empty: give a new folder as --data.path")
+    refuse_other_content(folder)
     make_folder(parts)
     with ShardClaims(parts) as claims, claims.exclusive():
         _check_record(without_secrets(config), folder)
         columns = find_import_columns(config, shards, folder)
     return ShardSource(config=config, folder=folder, shards=shards, columns=columns)
+
+
+def refuse_other_content(folder: Path) -> None:
+    """Refuse a folder that has files and was not prepared from shards.
+
+    Raises:
+        ConfigError: it has.
+    """
+    if not (folder / PARTS).exists() and folder.exists() and os.listdir(folder):
+        raise ConfigError(f"{folder} is not empty: give a new folder as --data.path")
 
 
 def _salvaging(shard: Shard) -> Shard:
