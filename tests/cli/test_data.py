@@ -2,6 +2,7 @@
 """``pippin data``: checks before training."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -119,8 +120,11 @@ def test_prepare_encodes_shards_that_training_reads(tmp_path, capsys, monkeypatc
     from rich.console import Console
 
     from pippin.data.cache.streamed import StreamedLatents
+    from pippin.preflight.checks import failures
+    from pippin.preflight.start import Start
     from pippin.recipes.table import get_recipe
     from pippin.runs.components import Components
+    from pippin.runs.folder import RunFolder
 
     monkeypatch.chdir(tmp_path)
     Path("shards").mkdir()
@@ -129,16 +133,27 @@ def test_prepare_encodes_shards_that_training_reads(tmp_path, capsys, monkeypatc
     options = ["--data.path", "own", "--data.resolution", "32", "--data.views", "1"]
     command = ["data", "prepare", "folder/mmdit-disentangled", *options]
     source = ["--shards.source", "shards/{0..1}.tar", "--shards.keep", "9"]
+    assert main([*command, *source, "--dry-run"]) == 0
+    assert "those of the shards of shards/{0..1}.tar, unread yet" in capsys.readouterr().out
+    assert main([*command, "--shards.source", "shards/{0..2}.tar", "--dry-run"]) == 2
+    assert "names shards/2.tar, which is not there" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["shards"]
     assert main([*command, *source]) == 0
     said = capsys.readouterr()
     assert "images x 1 views in caches" in said.out
     assert "16 rows: 16 with image, 16 with caption" in " ".join(said.err.split())
     Path("shards").rename("elsewhere")
     assert main(command) == 0  # the source is not needed any more
+    capsys.readouterr()
+    assert main([*command, "--dry-run"]) == 0  # the table knows the images
+    printed = " ".join(capsys.readouterr().out.split())
+    known = re.search(r"images (\d+) training images", printed)
+    assert known and 0 < int(known[1]) < 16 and "of it there" in printed
     assert main(["data", "check", "own", *options[2:4], "--sample", "2"]) == 0
     recipe = get_recipe("folder/mmdit-disentangled")
-    data = replace(recipe.data, path="own", resolution=32, views=1)
-    components = Components(replace(recipe, data=data), Console(quiet=True))
+    recipe = replace(recipe, data=replace(recipe.data, path="own", resolution=32, views=1))
+    assert failures(Start(recipe, recipe, RunFolder(Path("run")))) == []
+    components = Components(recipe, Console(quiet=True))
     assert isinstance(components.moments, StreamedLatents)
     assert len(components.moments) == len(components.train_source) <= 15
     assert len(components.held_out_source) <= 9

@@ -267,6 +267,28 @@ def test_offline_it_lists_and_refuses_to_download(hub, capsys):
     assert hub.requests == []
 
 
+def test_a_model_without_some_of_its_weight_files_is_not_complete_offline(
+    hub, capsys, tmp_path, monkeypatch
+):
+    """As after a download that was stopped between two files of the weights."""
+    shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    index = json.dumps({"weight_map": {"a": shards[0], "b": shards[1]}}).encode()
+    del hub.models[CLIP]["model.safetensors"]
+    hub.models[CLIP] |= dict.fromkeys(shards, b"x" * 100)
+    hub.models[CLIP]["model.safetensors.index.json"] = index
+    assert fetch() == 0
+    monkeypatch.setenv(SWITCH, "1")
+    assert fetch("--list") == 0
+    model = tmp_path / "cache" / "models--openai--clip-vit-large-patch14" / "snapshots" / COMMIT
+    for name in (shards[1], "config.json"):
+        content = (model / name).read_bytes()
+        (model / name).unlink()
+        assert fetch("--list") == 1
+        assert f"{CLIP} is not complete in" in " ".join(capsys.readouterr().err.split())
+        (model / name).write_bytes(content)
+        assert fetch("--list") == 0
+
+
 def test_files_folders_packages_and_starts_are_listed(hub, capsys, tmp_path, monkeypatch):
     """A published file is fetched to its path; what nobody can fetch is named."""
     content = b"alexnet" * 100

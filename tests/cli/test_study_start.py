@@ -9,7 +9,9 @@ from pippin.cli import study as study_verb
 from pippin.cli.study_start import StudyStart
 from pippin.config import ConfigError, replace_at
 from pippin.preflight import start
+from pippin.runs.folder import RunFolder
 from pippin.studies.study import Axis, Study
+from pippin.studies.study_folder import run_name
 
 
 @pytest.fixture
@@ -64,6 +66,42 @@ def test_the_disk_holds_the_checkpoints_of_all_seeds(study, tmp_path, monkeypatc
         else:
             begin.check()
     StudyStart(study, tmp_path / "study", elsewhere=True, ignore_plan=True).check()
+
+
+def trained(study, folder, arm, seed, images):
+    """The files of a run that has trained a number of images."""
+    run = RunFolder(folder / "runs" / run_name(arm, seed))
+    checkpoint = run.checkpoints / str(images)
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "state.json").write_text("{}")
+    replace(study.arms()[arm], seed=seed).save(run.config)
+    return run
+
+
+def test_a_study_of_other_seeds_is_checked_again_after_its_runs_began(study, tmp_path):
+    """Its runs have recorded their seed, and the base of the study has another."""
+    later = replace(study, seeds=(5, 6))
+    assert study.base.seed not in later.seeds
+    folder = tmp_path / "study"
+    for arm in later.arms():
+        trained(later, folder, arm, 5, 32)
+    StudyStart(later, folder, elsewhere=True).check()
+    other = replace(later, base=replace_at(later.base, "train.grad_clip", 0.5))
+    with pytest.raises(ConfigError, match=r"(?s)started with other settings.*grad_clip"):
+        StudyStart(other, folder, elsewhere=True).check()
+
+
+def test_finished_runs_need_no_disk_and_each_seed_has_its_own_folder(study, tmp_path):
+    folder = tmp_path / "study"
+    arms = [*study.arms()]
+    before = sum(
+        need.shared is None for need in StudyStart(study, folder, elsewhere=True)._needs()
+    )
+    trained(study, folder, arms[0], 0, study.base.train.images)
+    needs = [x for x in StudyStart(study, folder, elsewhere=True)._needs() if x.shared is None]
+    runs = {need.folder.parent.name for need in needs}
+    assert before == 4
+    assert runs == {run_name(arms[0], 1), run_name(arms[1], 0), run_name(arms[1], 1)}
 
 
 @pytest.mark.parametrize("executor", ["slurm", "inline"])

@@ -13,10 +13,13 @@ from noise_images import write_noise
 from pippin.cli.main import main
 from pippin.conditioning.config import TextSemantic
 from pippin.config import ConfigError, replace_at
+from pippin.data.cache.shard_claims import LOCK
 from pippin.data.config import CacheConfig, ImagesConfig
+from pippin.data.importing.config import ShardsConfig
 from pippin.encoders.config import TextConfig
 from pippin.preflight import checks, start
 from pippin.preflight.checks import CHECKS, check_before_start
+from pippin.preflight.resolved import resolved_plan
 from pippin.preflight.start import Gpu, Start
 from pippin.runs.folder import RunFolder
 
@@ -134,6 +137,56 @@ def test_folders_that_cannot_be_written_are_refused(photos, tmp_path, monkeypatc
         begin(photos, tmp_path)
 
 
+def test_folders_that_need_not_be_written_may_be_read_only(photos, tmp_path, monkeypatch):
+    """The index of a folder, caches that are there, and those that the recipe does not have."""
+    monkeypatch.setattr("os.access", lambda path, mode: "shelf" not in str(path))
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    for setting, allowed in {
+        "data.index_folder": True,
+        "text.folder": True,  # the recipe reads classes
+        "cache.folder": False,
+    }.items():
+        elsewhere = replace_at(photos, setting, str(shelf))
+        if allowed:
+            begin(elsewhere, tmp_path)
+            continue
+        with pytest.raises(ConfigError, match=r"--cache\.folder .*shelf cannot be written"):
+            begin(elsewhere, tmp_path)
+        begin(replace_at(elsewhere, "cache.enabled", False), tmp_path)
+        cache = shelf / ("0" * 16)
+        cache.mkdir()
+        (cache / LOCK).write_text("")
+        begin(elsewhere, tmp_path)
+    captioned(tmp_path)
+    with pytest.raises(ConfigError, match=r"--text\.folder .*shelf cannot be written"):
+        begin(replace_at(of_text(photos), "text.folder", str(shelf)), tmp_path)
+
+
+def unread(photos, folder, source):
+    """A cache build from shards, of which nothing is known."""
+    recipe = replace_at(of_text(photos), "data.path", str(folder))
+    return Start(recipe, recipe, None, shards=ShardsConfig(source=str(source)))
+
+
+def test_shards_are_looked_for_and_their_images_are_not(photos, tmp_path, monkeypatch):
+    shard = tmp_path / "0.tar"
+    shard.write_bytes(b"")
+    before = {path.name for path in tmp_path.iterdir()}
+    new = unread(photos, tmp_path / "own", shard)
+    text = "\n".join(resolved_plan(new))
+    assert f"those of the shards of {shard}, unread yet" in text
+    assert str(tmp_path / "own") in text and "disk" not in text.replace("memory, disk", "")
+    with pytest.raises(ConfigError, match="there is no such file or folder"):
+        check_before_start(unread(photos, tmp_path / "own", tmp_path / "1.tar"))
+    with pytest.raises(ConfigError, match=r"photos is not empty: give a new folder as --data\.p"):
+        check_before_start(unread(photos, tmp_path / "photos", shard))
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(ConfigError, match=r"--data\.path .*/own cannot be written"):
+        check_before_start(unread(photos, tmp_path / "own", shard))
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
 def test_a_folder_of_another_run_is_refused(recipe, finished_run):
     other = replace_at(recipe, "train.learning_rate", 0.5)
     with pytest.raises(ValueError, match="already holds a run; resume it"):
@@ -155,6 +208,11 @@ def test_a_disk_that_is_too_small_is_refused_unless_the_caches_are_there(
         assert part in text
     begin(recipe, tmp_path, ignore_plan=True)
     assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(start.shutil, "disk_usage", lambda folder: free._replace(free=1))
+    check_before_start(Start(recipe, recipe, None))  # the caches of the finished run are there
+    new = replace_at(recipe, "cache.folder", str(tmp_path / "caches"))
+    with pytest.raises(ConfigError, match="24 images in 2 views"):
+        check_before_start(Start(new, new, None))
 
 
 def test_memory_beyond_that_of_the_gpu_is_refused_with_options_that_fit(

@@ -345,9 +345,10 @@ def _prepare(argv: list[str]) -> int:
 
     shards = command.shards.given()
     located = located_recipe(argv, command.recipe)
-    encodes = find_shards_config(located, shards) is not None
-    unread = encodes and not has_table(Path(getattr(located.data, "path", "")))
-    preflight = Preflight(None, ignore_plan=command.ignore_plan, unread=unread)
+    unread = find_shards_config(located, shards)
+    if isinstance(located.data, ImagesConfig) and has_table(Path(located.data.path)):
+        unread = None  # the table knows the images
+    preflight = Preflight(None, ignore_plan=command.ignore_plan, shards=unread)
     if command.dry_run:
         return dry_run(preflight, located)
     moments = prepare(located, processes=command.processes, before=preflight.check, shards=shards)

@@ -115,13 +115,13 @@ def _row(model: "NamedModel", cache: Path) -> Row:
         return Row(model=model, status=f"{model.place}, {there}", complete=model.present)
     look_up = list_cached if is_offline() else list_model
     try:
-        found = look_up(model.source, model.revision, model.alternatives, cache)
+        listed = look_up(model.source, model.revision, model.alternatives, cache)
     except SnapshotError as error:
         return Row(model=model, status="not found", complete=False, error=str(error))
-    missing = found.missing_bytes
+    missing = listed.missing_bytes
     what = "complete" if not missing else f"{size_text(missing)} missing"
-    status = f"{size_text(found.num_bytes)} in {len(found.files)} files, {what}"
-    return Row(model=model, status=status, hub=found, complete=not missing)
+    status = f"{size_text(listed.num_bytes)} in {len(listed.files)} files, {what}"
+    return Row(model=model, status=status, hub=listed, complete=not missing)
 
 
 def _bring(row: Row, cache: Path) -> str:

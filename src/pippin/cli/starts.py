@@ -4,6 +4,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from pippin.data.importing.config import ShardsConfig
 from pippin.distributed.ranks import get_world_size, is_rank0
 from pippin.preflight.checks import check_before_start
 from pippin.preflight.memory_advice import memory_advice
@@ -24,7 +25,7 @@ class Preflight:
         run: run folder; None for a cache build.
         resume: as in ``pippin train``.
         ignore_plan: start although memory or disk do not suffice by the plan.
-        unread: the images come from shards that are not read yet.
+        shards: the shards that hold the images, where none is read yet.
     """
 
     def __init__(
@@ -33,17 +34,17 @@ class Preflight:
         resume: Resume = False,
         *,
         ignore_plan: bool = False,
-        unread: bool = False,
+        shards: ShardsConfig | None = None,
     ) -> None:
         self.run, self.resume, self.ignore_plan = run, resume, ignore_plan
-        self.unread = unread
+        self.shards = shards
         self.start: Start | None = None
         """Set on rank 0 once the checks run."""
 
     def of(self, recipe: Recipe, located: Recipe) -> Start:
         """The start of a recipe."""
         if self.run is None:
-            recipe, located = (_cached(one) for one in (recipe, located))
+            recipe, located = _cached(recipe), _cached(located)
         return Start(
             recipe,
             located,
@@ -51,7 +52,7 @@ class Preflight:
             resume=self.resume,
             world_size=get_world_size(),
             ignore_plan=self.ignore_plan,
-            unread=self.unread,
+            shards=self.shards,
         )
 
     def check(self, recipe: Recipe, located: Recipe) -> None:
@@ -60,23 +61,39 @@ class Preflight:
         _ = self.start.is_finished, self.start.caches_before  # as they are before the training
         check_before_start(self.start)
 
-    def memory_advice(self, error: BaseException, recipe: Recipe, again: str) -> str:
+    def locate(self, recipe: Recipe, places: Mapping[str, str]) -> Recipe:
+        """The recipe with resolved paths, as training finds them.
+
+        Args:
+            recipe: the recipe.
+            places: as in :func:`pippin.training.train.train`.
+        """
+        own = None if self.run is None else read_inputs(self.run.path)
+        return locate(recipe, places, resolved_paths(recipe), own.places if own else {})
+
+    def memory_advice(
+        self, error: BaseException, recipe: Recipe, places: Mapping[str, str], again: str
+    ) -> str:
         """Settings that take less memory than a GPU that was exhausted; on any rank.
 
         Args:
             error: torch's error.
             recipe: the recipe that was trained.
+            places: as in :meth:`locate`.
             again: the command that resumes.
         """
-        start = self.start or self.of(recipe, locate(recipe, resolved_paths(recipe)))
+        start = self.start or self.of(recipe, self.locate(recipe, places))
         return memory_advice(error, start, again)
 
     def met_lines(self) -> list[str]:
         """Planned against measured time, memory and disk of a training that has just ended, which
-        the run folder then keeps."""
+        the run folder then keeps. A full disk costs the comparison, not the training."""
         if self.start is None or self.start.is_finished:
             return []
-        met = write_plan_met(self.start)
+        try:
+            met = write_plan_met(self.start)
+        except OSError as error:
+            return [f"the plan's comparison could not be kept: {error}"]
         return [] if met is None else [f"{name}: {text}" for name, text in plan_met_rows(met)]
 
 
@@ -92,8 +109,7 @@ def dry_run(preflight: Preflight, recipe: Recipe, places: Mapping[str, str] | No
         ValueError, OSError: a check failed.
     """
     if is_rank0():
-        own = None if preflight.run is None else read_inputs(preflight.run.path)
-        located = locate(recipe, places or {}, resolved_paths(recipe), own.places if own else {})
+        located = preflight.locate(recipe, places or {})
         for line in resolved_plan(preflight.of(recipe, located)):
             print_text(line)
         print_text("dry run: nothing was written")

@@ -2,6 +2,7 @@
 """Checks of all arms of a study before its runs are submitted, and its dry run."""
 
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,8 @@ from pippin.config import Config, ConfigError
 from pippin.planning.devices import Cluster
 from pippin.preflight.checks import CHECKS, failures
 from pippin.preflight.resolved import describe_need
-from pippin.preflight.resources import disk_failures
-from pippin.preflight.start import DiskNeed, Start
-from pippin.recipes.recipe import Recipe
+from pippin.preflight.resources import disk_failures, gigabytes, missing_bytes, unrepeated
+from pippin.preflight.start import DiskNeed, Start, has_last_checkpoint
 from pippin.runs.folder import RunFolder, locate, resolved_paths, start_folder
 from pippin.studies.execution import execute, first_with_same_training
 from pippin.studies.runner import refuse_unmeasured
@@ -35,26 +35,26 @@ class StudyStart:
         self, study: Study, folder: Path, *, elsewhere: bool, ignore_plan: bool = False
     ) -> None:
         self.study, self.folder, self.ignore_plan = study, folder, ignore_plan
-        self.recipes = {f"@{name}": recipe for name, recipe in study.starts.items()}
-        self.recipes |= study.arms()
-        shared: dict[Config, Any] = {}
+        recipes = {f"@{name}": recipe for name, recipe in study.starts.items()} | study.arms()
+        seed = study.seeds[0]  # as the first runs record it
+        self.recipes = {name: replace(recipe, seed=seed) for name, recipe in recipes.items()}
+        first, shared = first_with_same_training(self.recipes), dict[Config, Any]()
         self.starts = {
             name: Start(
                 recipe,
                 locate(recipe, resolved_paths(recipe)),
-                self._run(name, recipe),
+                self._run(name, seed),
                 resume="auto",
                 elsewhere=elsewhere,
                 ignore_plan=ignore_plan,
                 shared=shared,
             )
             for name, recipe in self.recipes.items()
-            if first_with_same_training(self.recipes)[name] == name
+            if first[name] == name
         }
 
-    def _run(self, name: str, recipe: Recipe) -> RunFolder:
-        """Folder of the first seed's run."""
-        seed = self.study.seeds[0]
+    def _run(self, name: str, seed: int) -> RunFolder:
+        """Folder of the run of a seed."""
         if name.startswith("@"):
             return RunFolder(start_folder(self.folder, name[1:], seed))
         return RunFolder(self.folder / "runs" / run_name(name, seed))
@@ -83,10 +83,16 @@ class StudyStart:
             raise ConfigError(f"{count} failed; no run was started:{lines}")
 
     def _needs(self) -> list[DiskNeed]:
-        """Disk space of the caches, and of the checkpoints of all seeds."""
-        needs = [need for start in self.starts.values() for need in start.disk_needs]
-        seeds = len(self.study.seeds)
-        return [need for need in needs for _ in range(1 if need.shared else seeds)]
+        """Disk space of the caches, and of the checkpoints of all runs that are not finished."""
+        needs: list[DiskNeed] = []
+        for name, start in self.starts.items():
+            needs += [need for need in start.disk_needs if need.shared is not None]
+            runs = (self._run(name, seed) for seed in self.study.seeds)
+            images = start.recipe.train.images
+            needs += [
+                start.checkpoints_need(run) for run in runs if not has_last_checkpoint(run, images)
+            ]
+        return needs
 
     def print_plan(self) -> int:
         """Print plans, disk space and folders; returns the exit code."""
@@ -98,7 +104,10 @@ class StudyStart:
             f"runs: {len(self.recipes)} x {len(seeds)} seed{each} below {self.folder}, "
             f"{len(self.starts)} trainings of a seed"
         )
-        for line in dict.fromkeys(map(describe_need, self._needs())):
+        first = [need for start in self.starts.values() for need in start.disk_needs]
+        for line in dict.fromkeys(map(describe_need, first)):
             print_text(f"disk: {line}")
+        missing = sum(map(missing_bytes, unrepeated(self._needs())))
+        print_text(f"disk: {gigabytes(missing)} still to be written, for {len(seeds)} seed{each}")
         print_text("dry run: nothing was written")
         return 0

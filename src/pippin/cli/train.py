@@ -205,7 +205,7 @@ def _train(command: TrainCommand, folder: Path, places: dict[str, str], again: s
         _say(f"error: {error}")
         return 1
     except torch.OutOfMemoryError as error:
-        advice = preflight.memory_advice(error, command.recipe, again)
+        advice = preflight.memory_advice(error, command.recipe, places, again)
         print_text(f"error: {advice}", error=True)  # on any rank: the others do not know it
         return 1
     if is_rank0():

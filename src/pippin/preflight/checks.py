@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pippin.config import ConfigError
+from pippin.data.cache.cache_folders import list_caches
+from pippin.data.config import ImagesConfig
 from pippin.preflight.inputs import (
     check_autoencoder,
     check_captions,
@@ -20,7 +22,6 @@ from pippin.preflight.inputs import (
 from pippin.preflight.resources import check_disk, check_memory
 from pippin.preflight.start import Start, nearest_existing
 from pippin.recipes.checks import check_start, recipe_failures
-from pippin.runs.folder import WRITTEN, path_settings
 from pippin.system.device import resolve_device
 
 
@@ -65,13 +66,7 @@ def _run_folder(start: Start) -> Iterator[str]:
 
 def _writable_folders(start: Start) -> Iterator[str]:
     """Refuse folders that cannot be made or written."""
-    settings = path_settings(start.located)
-    folders = {
-        f"--{name.replace('_', '-')}": Path(settings[name]) for name in WRITTEN if name in settings
-    }
-    if start.run is not None:
-        folders = {"--folder": start.run.path} | folders
-    for option, folder in folders.items():
+    for option, folder in _written_folders(start).items():
         existing = nearest_existing(folder)
         if not existing.is_dir():
             yield f"{option} {folder}: a folder is needed, and {existing} is a file"
@@ -80,6 +75,25 @@ def _writable_folders(start: Start) -> Iterator[str]:
                 f"{option} {folder} cannot be written: no permission in {existing}; give another "
                 f"{option}, or the permission (chmod u+w)"
             )
+
+
+def _written_folders(start: Start) -> dict[str, Path]:
+    """Option -> folder that the start must write. The index of a folder of images may stay
+    unwritten, and so may caches in a folder that holds some: they may be all."""
+    located, folders = start.located, {}
+    if start.run is not None:
+        folders["--folder"] = start.run.path
+    if start.shards is not None and isinstance(located.data, ImagesConfig):
+        folders["--data.path"] = Path(located.data.path)
+    if located.cache.enabled and not _holds_caches(Path(located.cache.folder), is_text=False):
+        folders["--cache.folder"] = Path(located.cache.folder)
+    if start.is_text and not _holds_caches(Path(located.text.folder), is_text=True):
+        folders["--text.folder"] = Path(located.text.folder)
+    return folders
+
+
+def _holds_caches(folder: Path, *, is_text: bool) -> bool:
+    return any(cache.is_text == is_text for cache in list_caches(folder))
 
 
 CHECKS: tuple[Check, ...] = (

@@ -8,6 +8,9 @@ from pathlib import Path
 from pippin.conditioning.config import TextSemantic
 from pippin.data.config import ImagesConfig
 from pippin.data.folder.listing import Entry, InvalidSourceError
+from pippin.data.importing.config import ShardsConfig
+from pippin.data.importing.import_sources import find_shards
+from pippin.data.streaming.shard_source import refuse_other_content
 from pippin.encoders.config import SHIPPED_PREFIX
 from pippin.encoders.text_widths import stated_encoder
 from pippin.images.files import UnreadableImageError, inspect_image
@@ -18,6 +21,7 @@ from pippin.runs.data.check_data import listing_refusals, missing_kinds
 from pippin.runs.folder import STUDY_RUN_PREFIX, RunFolder
 from pippin.runs.text_inputs import check_encoder
 from pippin.runs.trained import WEIGHTS_FILE, trained_recipe
+from pippin.system.text import is_url, split_sources, strip_url_secrets
 
 FIRST_IMAGES = 32
 """Number of images that are opened, evenly spread over the names of a folder."""
@@ -67,7 +71,7 @@ def check_captions(start: Start) -> Iterator[str]:
     """Compare kinds of captions with columns, and refuse unusual folders; reads no image."""
     listing, data = start.listing, start.located.data
     if listing is None or not isinstance(data, ImagesConfig):
-        if start.is_text and not start.unread:
+        if start.is_text and start.shards is None:
             missing = missing_kinds(start.recipe, start.source.captions(0))
             yield from () if missing is None else (missing,)
         return
@@ -76,7 +80,9 @@ def check_captions(start: Start) -> Iterator[str]:
 
 
 def check_first_images(start: Start) -> Iterator[str]:
-    """Refuse a folder of whose first images none can be used."""
+    """Refuse a folder of whose first images none can be used, and shards that are not there."""
+    if start.shards is not None:
+        yield from _check_shards(start, start.shards)
     listing, data = start.listing, start.located.data
     if listing is None or not isinstance(data, ImagesConfig) or not listing.entries:
         return
@@ -94,6 +100,16 @@ def check_first_images(start: Start) -> Iterator[str]:
         )
 
 
+def _check_shards(start: Start, shards: ShardsConfig) -> Iterator[str]:
+    """Refuse missing shards, and a folder for their table that has other files."""
+    if isinstance(start.located.data, ImagesConfig):
+        refuse_other_content(Path(start.located.data.path))
+    if any(map(is_url, split_sources(shards.source))):  # thousands of files, asked one by one
+        return
+    if not find_shards(shards):
+        yield f"--shards.source {shards.source} holds no shard"
+
+
 def _fault(entry: Entry, min_side: int) -> str:
     """Reason why an image is skipped; empty if it is not."""
     try:
@@ -107,8 +123,8 @@ def _fault(entry: Entry, min_side: int) -> str:
 
 def describe_images(start: Start) -> str:
     """Number of training images, for the resolved plan."""
-    if start.unread:
-        return "images of shards"
+    if start.shards is not None:
+        return f"those of the shards of {strip_url_secrets(start.shards.source)}, unread yet"
     with suppress(ValueError, OSError):
         about = "about " if start.listing is not None else ""
         return f"{about}{start.num_images:,} training images"

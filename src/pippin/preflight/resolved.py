@@ -72,6 +72,8 @@ def _places(start: Start) -> Iterator[tuple[str, str]]:
         state = "resumes" if start.resumes else "starts"
         yield "run folder", f"{start.run.path} ({state})"
     settings = path_settings(start.located)
+    if start.shards is not None:
+        yield "data.path", settings["data.path"]
     for name in WRITTEN:
         if name in settings and (name != "text.folder" or start.is_text):
             yield name, settings[name]

@@ -74,14 +74,19 @@ def _by_disk(needs: Iterable[DiskNeed]) -> dict[Path, list[DiskNeed]]:
     """First existing folder of each disk -> the needs there, without repeated caches."""
     folders: dict[int, Path] = {}
     own: dict[Path, list[DiskNeed]] = defaultdict(list)
-    seen: set[tuple[str, ...]] = set()
-    for need in needs:
-        if need.shared is not None and need.shared in seen:
-            continue
-        seen |= {need.shared} if need.shared is not None else set()
+    for need in unrepeated(needs):
         existing = nearest_existing(need.folder)
         own[folders.setdefault(os.stat(existing).st_dev, existing)].append(need)
     return own
+
+
+def unrepeated(needs: Iterable[DiskNeed]) -> Iterator[DiskNeed]:
+    """Needs without the repeated caches of several trainings."""
+    seen: set[tuple[str, ...]] = set()
+    for need in needs:
+        if need.shared is None or need.shared not in seen:
+            yield need
+        seen |= {need.shared} if need.shared is not None else set()
 
 
 def missing_bytes(need: DiskNeed) -> int:

@@ -18,6 +18,7 @@ from pippin.data.config import ImagesConfig, NoDataConfig
 from pippin.data.folder.image_table import has_table
 from pippin.data.folder.listing import Entry, Listing, list_images
 from pippin.data.folder.metadata_columns import CLASS, MAIN
+from pippin.data.importing.config import ShardsConfig
 from pippin.data.source import ImageSource
 from pippin.data.sources.factory import build_source
 from pippin.encoders.autoencoder import Autoencoder
@@ -62,7 +63,7 @@ class Start:
         world_size: number of ranks.
         ignore_plan: start although memory or disk do not suffice by the plan.
         elsewhere: the run is computed on another machine, whose GPU is not known here.
-        unread: the images come from shards that are not read yet, so nothing is known of them.
+        shards: the shards that hold the images, where none is read yet: nothing is known of them.
         shared: image folders and autoencoders that other starts of the same command have read.
     """
 
@@ -76,20 +77,24 @@ class Start:
         world_size: int = 1,
         ignore_plan: bool = False,
         elsewhere: bool = False,
-        unread: bool = False,
+        shards: ShardsConfig | None = None,
         shared: dict[Config, Any] | None = None,
     ) -> None:
         self.recipe, self.located, self.run = recipe, located, run
         self.resumes = run is not None and run.resumes(resume)
         self.world_size, self.ignore_plan = world_size, ignore_plan
-        self.elsewhere, self.unread = elsewhere, unread
+        self.elsewhere, self.shards = elsewhere, shards
         self._shared: dict[Config, Any] = {} if shared is None else shared
 
     @cached_property
     def listing(self) -> Listing | None:
         """Names and captions of an image folder; None for embedded images and those of shards."""
         data = self.located.data
-        if not isinstance(data, ImagesConfig) or self.unread or has_table(Path(data.path)):
+        if (
+            not isinstance(data, ImagesConfig)
+            or self.shards is not None
+            or has_table(Path(data.path))
+        ):
             return None
         if data not in self._shared:
             self._shared[data] = list_images(data)
@@ -99,8 +104,7 @@ class Start:
     @cached_property
     def is_finished(self) -> bool:
         """Whether the run had its last checkpoint already, at the first reading of this value."""
-        kept = list_checkpoints(self.run.checkpoints) if self.run is not None else []
-        return bool(kept) and int(kept[0].name) >= self.recipe.train.images
+        return self.run is not None and has_last_checkpoint(self.run, self.recipe.train.images)
 
     @property
     def is_text(self) -> bool:
@@ -139,7 +143,7 @@ class Start:
     def num_classes(self) -> int:
         """Number of classes: an upper bound for an image folder, before its images are read; 1 for
         unread ones."""
-        if self.unread:
+        if self.shards is not None:
             return 1
         if self.listing is None:
             return len(self.source.class_names)
@@ -150,7 +154,7 @@ class Start:
         """Number of training images, about: held-out ones of a folder count by their share, and
         unread ones not at all."""
         data = self.located.data
-        if self.unread:
+        if self.shards is not None:
             return 0
         if self.listing is None or not isinstance(data, ImagesConfig):
             return len(self.source)
@@ -213,18 +217,20 @@ class Start:
 
     @cached_property
     def disk_needs(self) -> tuple[DiskNeed, ...]:
-        """Disk space of caches and checkpoints."""
+        """Disk space of caches, and of the checkpoints of a run that is not trained to its end."""
         needs = [self._latents(), self._captions()]
-        if self.run is not None:
-            each, count = self.checkpoint_bytes, self.recipe.train.max_checkpoints + 1
-            needs.append(
-                DiskNeed(
-                    what=f"{count} checkpoints of {each / 1e9:.3g} GB, one of them being written",
-                    folder=self.run.checkpoints,
-                    num_bytes=count * each,
-                )
-            )
+        if self.run is not None and not self.is_finished:
+            needs.append(self.checkpoints_need(self.run))
         return tuple(need for need in needs if need.num_bytes)
+
+    def checkpoints_need(self, run: RunFolder) -> DiskNeed:
+        """Disk space of the checkpoints of this run, or of one of the same size."""
+        each, count = self.checkpoint_bytes, self.recipe.train.max_checkpoints + 1
+        return DiskNeed(
+            what=f"{count} checkpoints of {each / 1e9:.3g} GB, one of them being written",
+            folder=run.checkpoints,
+            num_bytes=count * each,
+        )
 
     def _latents(self) -> DiskNeed:
         cache, data = self.located.cache, self.located.data
@@ -252,6 +258,12 @@ class Start:
         if self.listing is None:
             return self.num_images * len(kinds)
         return len({_text_of(entry, kind) for entry in self.listing.entries for kind in kinds})
+
+
+def has_last_checkpoint(run: RunFolder, images: int) -> bool:
+    """Whether a run is trained to its end."""
+    kept = list_checkpoints(run.checkpoints)
+    return bool(kept) and int(kept[0].name) >= images
 
 
 def data_views(recipe: Recipe) -> int:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from pippin.conditioning.config import Mechanism, TextSemantic
 from pippin.config import ConfigError, replace_at, suggest_names
+from pippin.encoders.text_configs import KINDS, text_values
 from pippin.recipes.recipe import Recipe
 from pippin.system.files import read_regular
 from pippin.system.formats import parse_json
@@ -95,12 +96,12 @@ def _folder_facts(folder: Path) -> EncoderFacts:
     path = folder / "config.json"
     try:
         config: dict[str, Any] = dict(parse_json(read_regular(path)).items())
-        own = config.get("text_config", config)  # a CLIP with its image tower
-        kind = str(config["model_type"])
+        kind = KINDS[str(config["model_type"])]
+        own = text_values(config, kind)
         if kind == "t5":
             return EncoderFacts(str(folder), int(own["d_model"]), None, T5_TOKENS)
         width, positions = int(own["hidden_size"]), int(own["max_position_embeddings"])
-        pooled = int(own.get("projection_dim", width)) if kind != "bert" else width
+        pooled = width if kind == "bert" else int(own["projection_dim"])
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"{path} is not of a BERT, CLIP or T5 ({error!r}); give a folder with such a model in "

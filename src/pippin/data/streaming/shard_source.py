@@ -72,9 +72,7 @@ def open_source(config: ShardsConfig, folder: Path) -> Iterator[ShardSource]:
     if not shards:
         raise ConfigError(f"{config.source} holds no shard")
     parts = folder / PARTS
-    names = os.listdir(folder) if folder.exists() else []
-    if names and PARTS not in names:
-        raise ConfigError(f"{folder} is not empty: give a new folder as --data.path")
+    refuse_other_content(folder)
     make_folder(parts)
     with ShardClaims(parts) as claims:
         with claims.exclusive():
@@ -88,6 +86,17 @@ def open_source(config: ShardsConfig, folder: Path) -> Iterator[ShardSource]:
         yield ShardSource(
             config=config, folder=folder, shards=shards, columns=columns, claims=claims
         )
+
+
+def refuse_other_content(folder: Path) -> None:
+    """Refuse a folder that has files and was not prepared from shards.
+
+    Raises:
+        ConfigError: it has.
+    """
+    names = os.listdir(folder) if folder.exists() else []  # once: another builder may just begin
+    if names and PARTS not in names:
+        raise ConfigError(f"{folder} is not empty: give a new folder as --data.path")
 
 
 def _salvaging(shard: Shard) -> Shard:
