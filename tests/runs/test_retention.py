@@ -105,6 +105,11 @@ def test_a_checkpoint_that_vanishes_before_it_is_held_is_passed(tmp_path, monkey
     shutil.rmtree(tmp_path / "20")
     with held_checkpoint(tmp_path) as (path, problems):
         assert (path.name, problems) == ("10", [])
+    with (
+        pytest.raises(CheckpointError, match="20 was just removed by training; choose a newer"),
+        held_checkpoint(tmp_path, 20),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("removals", range(5))
