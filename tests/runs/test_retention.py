@@ -146,7 +146,8 @@ def test_a_best_checkpoint_needs_a_measure_at_every_checkpoint():
     config = TrainConfig(images=100, keep_every=30, **fitting)
     assert config.max_checkpoints == 2 + 3 + 1
     for interval in (0, 15):
-        with pytest.raises(ConfigError, match=rf"multiple of .*, 10, .*; got {interval}"):
+        message = rf"multiple of .*, 10, .*; got {interval}: set --train\.validate-every 10"
+        with pytest.raises(ConfigError, match=message):
             TrainConfig(images=100, **fitting | {"validate_every": interval})
 
 

@@ -169,10 +169,10 @@ def _chosen_checkpoints(place: "RunFolder", text: str | None) -> list[int | None
             "--checkpoint all evaluates in one process; under torchrun give one checkpoint at a "
             "time, such as --checkpoint 50000"
         )
-    found = [int(path.name) for path in reversed(list_checkpoints(place.checkpoints))]
-    if not found:
+    checkpoints = list_checkpoints(place.checkpoints)
+    if not checkpoints:
         raise ValueError(f"{place.path} has no checkpoints; leave --checkpoint all out")
-    return list(found)
+    return [int(path.name) for path in reversed(checkpoints)]
 
 
 def _measures(
