@@ -2,6 +2,7 @@
 """Which checkpoints stay on disk, while others read them and whenever the process is killed."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -174,3 +175,9 @@ def test_a_checkpoint_is_evaluated_and_sampled_by_its_images(finished_run, tmp_p
     assert "no checkpoint at 33 images; there are: 32, 64" in capsys.readouterr().err
     assert main(["evaluate", str(run), "--checkpoint", "last"]) == 2
     assert "--checkpoint must be the images seen" in capsys.readouterr().err
+    (run / "checkpoints" / "32" / "ema.safetensors").write_bytes(b"")  # damaged
+    assert main(["evaluate", str(run), "--checkpoint", "all", "--parts", "held-out"]) == 0
+    shown = capsys.readouterr()
+    assert "checkpoint at 64 images" in shown.out and "checkpoint at 32" not in shown.out
+    assert re.search(r"skipped: .*32/ema.safetensors: damaged", shown.err)
+    assert main(["evaluate", str(run), "--checkpoint", "32", "--parts", "held-out"]) == 2
