@@ -160,3 +160,7 @@ def test_previews_of_other_prompts_are_set_aside(tmp_path):
     aside = run.previews / "before-000000016"
     assert sorted(path.name for path in aside.iterdir()) == ["000000008.png", "manifest.json"]
     assert [path.name for path in run.previews.iterdir()] == ["before-000000016"]
+    # Another resume before this grid, with a third list: the grids aside keep their manifest.
+    (run.previews / "manifest.json").write_text(json.dumps({"images": rows[:1]}))
+    set_aside_other_prompts(run, ["a", "d"], 16)
+    assert json.loads((aside / "manifest.json").read_text()) == {"images": rows}

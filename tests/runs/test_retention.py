@@ -2,6 +2,7 @@
 """Which checkpoints stay on disk, while others read them and whenever the process is killed."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -105,6 +106,11 @@ def test_a_checkpoint_that_vanishes_before_it_is_held_is_passed(tmp_path, monkey
     shutil.rmtree(tmp_path / "20")
     with held_checkpoint(tmp_path) as (path, problems):
         assert (path.name, problems) == ("10", [])
+    with (
+        pytest.raises(CheckpointError, match="20 was just removed by training; choose a newer"),
+        held_checkpoint(tmp_path, 20),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("removals", range(5))
@@ -141,7 +147,8 @@ def test_a_best_checkpoint_needs_a_measure_at_every_checkpoint():
     config = TrainConfig(images=100, keep_every=30, **fitting)
     assert config.max_checkpoints == 2 + 3 + 1
     for interval in (0, 15):
-        with pytest.raises(ConfigError, match=rf"multiple of .*, 10, .*; got {interval}"):
+        message = rf"multiple of .*, 10, .*; got {interval}: set --train\.validate-every 10"
+        with pytest.raises(ConfigError, match=message):
             TrainConfig(images=100, **fitting | {"validate_every": interval})
 
 
@@ -168,3 +175,9 @@ def test_a_checkpoint_is_evaluated_and_sampled_by_its_images(finished_run, tmp_p
     assert "no checkpoint at 33 images; there are: 32, 64" in capsys.readouterr().err
     assert main(["evaluate", str(run), "--checkpoint", "last"]) == 2
     assert "--checkpoint must be the images seen" in capsys.readouterr().err
+    (run / "checkpoints" / "32" / "ema.safetensors").write_bytes(b"")  # damaged
+    assert main(["evaluate", str(run), "--checkpoint", "all", "--parts", "held-out"]) == 0
+    shown = capsys.readouterr()
+    assert "checkpoint at 64 images" in shown.out and "checkpoint at 32" not in shown.out
+    assert re.search(r"skipped: .*32/ema.safetensors: damaged", shown.err)
+    assert main(["evaluate", str(run), "--checkpoint", "32", "--parts", "held-out"]) == 2

@@ -2,6 +2,7 @@
 """Power-function averages and their reconstruction, against closed forms."""
 
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +26,7 @@ from pippin.training.averaging.profiles import (
     reconstruct,
     sigma_rel_of,
 )
+from pippin.training.averaging.reconstruction import average_run
 from pippin.training.ema import PowerEMA
 from pippin.training.snapshots import SnapshotMonitor
 from pippin.training.train import train
@@ -155,7 +157,7 @@ def test_sharded_averages_are_gathered_into_the_snapshot_of_one_process(tmp_path
 @pytest.fixture(scope="module")
 def averaged_run(recipe, tmp_path_factory):
     settings = {"snapshot_every": 8, "batch_size": 4, "learning_rate": 1e-2, "log_every": 64}
-    settings |= {"validate_every": 0, "preview_every": 0, "checkpoint_every": 64}
+    settings |= {"validate_every": 0, "preview_every": 0, "checkpoint_every": 32}
     extra = (PowerProfile(sigma_rel=0.12),)
     recipe = replace(recipe, train=replace(recipe.train, ema_extra=extra, **settings))
     folder = tmp_path_factory.mktemp("averaged") / "run"
@@ -192,6 +194,29 @@ def test_a_damaged_snapshot_is_named_and_left_out(averaged_run, capsys):
     done = capsys.readouterr()
     assert "32.safetensors is damaged" in done.err
     assert "from 14 stored averages" in done.out
+
+
+def test_an_average_of_another_checkpoint_is_refused(averaged_run, tmp_path):
+    """A chosen checkpoint is never measured by the weights of another one."""
+    run = tmp_path / "run"
+    shutil.copytree(averaged_run, run)
+    name = average_run(run, 0.13).name
+    assert load_trained_weights(str(run), name).images_seen == 64
+    assert load_trained_weights(str(run), name, 64).images_seen == 64
+    message = rf"{name} at 64 images, not at checkpoint 32; type: .* --checkpoint 32"
+    with pytest.raises(ValueError, match=message):
+        load_trained_weights(str(run), name, 32)
+    assert average_run(run, 0.13, 32).images_seen == 32
+    assert load_trained_weights(str(run), name, 32).images_seen == 32
+
+
+def test_no_intact_checkpoint_is_explained(averaged_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(averaged_run, run)
+    for images in (32, 64):
+        (run / f"checkpoints/{images}/ema.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"no usable checkpoint: (.|\n)*skipped: .*ema"):
+        average_run(run, 0.13)
 
 
 def test_a_missing_average_is_refused_with_the_command(averaged_run, finished_run, capsys):

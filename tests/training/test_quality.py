@@ -17,8 +17,10 @@ from pippin.evaluation.metrics.frechet_noise import frechet_jackknife
 from pippin.recipes.checks import check_recipe
 from pippin.reports.figures.quality_curves import quality_curves
 from pippin.reports.report_data import open_source
+from pippin.runs.components import Components
 from pippin.runs.storage.retention import Retention
 from pippin.system.signals import TrainingStoppedError
+from pippin.training.quality import QualityMeter
 from pippin.training.train import train
 
 QUIET = Console(quiet=True)
@@ -132,6 +134,29 @@ def test_the_best_checkpoint_is_the_most_aligned_or_nearest_one(tmp_path):
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))
     for name, best in (("kid", 10), ("alignment", 20)):
         assert Retention(newest=1, best=name, log=log).kept([10, 20, 30]) == {best, 30}
+
+
+@pytest.mark.parametrize(
+    "files", [{"features": "inception", "inception": "nowhere.pth"}, {"reference": "nowhere.npz"}]
+)
+def test_missing_files_are_refused_before_any_work(recipe, tmp_path, files):
+    missing = replace(
+        recipe,
+        train=replace(recipe.train, quality_every=32),
+        evaluation=replace(recipe.evaluation, **files),
+    )
+    with pytest.raises((ValueError, OSError), match="nowhere"):
+        train(missing, tmp_path / "run", console=QUIET)
+    assert not (tmp_path / "run").exists()
+
+
+def test_files_are_read_from_their_recorded_paths(recipe, tmp_path):
+    """A run that resumes in another working directory measures with the same files."""
+    at = replace(recipe.evaluation, reference=str(tmp_path / "statistics.npz"))
+    given = replace(recipe, evaluation=replace(at, reference="statistics.npz"))
+    components = Components(given, QUIET, located=replace(given, evaluation=at))
+    with pytest.raises(ValueError, match=str(tmp_path)):
+        _ = QualityMeter(components).gaussian
 
 
 def test_alignment_of_a_model_of_classes_is_refused(recipe):

@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from pippin.config import ConfigError, fingerprint
 from pippin.recipes.recipe import Recipe
+from pippin.runs.folder import RunFolder
 from pippin.system.offline import offline_mode
 from pippin.system.signals import TrainingStoppedError
 from pippin.training.callbacks import Callback, RunStart
@@ -142,6 +143,9 @@ def test_wandb_resumes_its_run_by_the_id_in_the_folder(recipe, wandb, tmp_path):
     assert wandb.ends == [1, 0]
     follow(build_tracker("wandb", tmp_path, 0, console), recipe, tmp_path)  # from scratch
     assert wandb.inits[2]["id"] != first["id"]
+    (tmp_path / "tracker.json").write_text("[]")  # damaged
+    follow(build_tracker("wandb", tmp_path, 64, console), recipe, tmp_path, seen=64)
+    assert wandb.inits[3]["id"] not in {first["id"], wandb.inits[2]["id"]}
 
 
 def test_wandb_writes_files_in_offline_mode(recipe, wandb, tmp_path, monkeypatch):
@@ -206,6 +210,26 @@ def test_a_tracker_that_cannot_start_says_what_to_type(recipe, wandb, tmp_path):
     )
     with pytest.raises(ConfigError, match=message):
         follow(tracker, recipe, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_folder_whose_tracker_could_not_start_is_free_for_another(
+    recipe, request, tmp_path, name
+):
+    library = request.getfixturevalue(name)
+
+    def refuse(*_, **options):
+        (tmp_path / "run" / name).mkdir()  # as the libraries do before they fail
+        raise RuntimeError("no server")
+
+    setattr(library, {"wandb": "init", "mlflow": "MlflowClient"}[name], refuse)
+    tracked = replace(recipe, train=replace(recipe.train, tracker=name))
+    with pytest.raises(ConfigError, match=rf"{name} cannot start: no server"):
+        train(tracked, tmp_path / "run", console=Console(quiet=True))
+    (tmp_path / "run" / "tracker.json").write_text("{}")  # of a kill before the first checkpoint
+    run = RunFolder(tmp_path / "run")
+    assert run.config.exists() and run.is_reusable
+    run.check(recipe, resume=False)
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])

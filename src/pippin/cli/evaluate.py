@@ -123,7 +123,14 @@ def _print_options(argv: list[str]) -> None:
 
 
 def _run(folder: Path, preset: PresetName | None, arguments: list[str]) -> None:
-    """Evaluate a run, or its checkpoints one after the other; rank 0 prints and records."""
+    """Evaluate a run, or its checkpoints one after the other; rank 0 prints and records.
+
+    Of all checkpoints, those are skipped that are damaged, or that training removes meanwhile.
+
+    Raises:
+        CheckpointError: the chosen checkpoint is unusable, or the last one of all.
+    """
+    from pippin.runs.checkpoint import CheckpointError
     from pippin.runs.folder import RunFolder
     from pippin.runs.trained import trained_sampling
 
@@ -136,8 +143,15 @@ def _run(folder: Path, preset: PresetName | None, arguments: list[str]) -> None:
         default = _preset_command(preset, default.sampling)
     prog = "pippin evaluate RUN"
     command = parse(type(default), prog, arguments, default, EVALUATE_OPTIONS)
-    for checkpoint in _chosen_checkpoints(place, command.checkpoint):
-        measures = _measures(place, command, checkpoint)
+    chosen = _chosen_checkpoints(place, command.checkpoint)
+    for checkpoint in chosen:
+        try:
+            measures = _measures(place, command, checkpoint)
+        except CheckpointError as error:
+            if checkpoint == chosen[-1]:
+                raise
+            print_text(f"skipped: {error}", error=True)
+            continue
         if measures is None:  # a rank other than 0
             continue
         target = place if checkpoint is None else place.at_checkpoint(checkpoint)
@@ -169,10 +183,10 @@ def _chosen_checkpoints(place: "RunFolder", text: str | None) -> list[int | None
             "--checkpoint all evaluates in one process; under torchrun give one checkpoint at a "
             "time, such as --checkpoint 50000"
         )
-    found = [int(path.name) for path in reversed(list_checkpoints(place.checkpoints))]
-    if not found:
+    checkpoints = list_checkpoints(place.checkpoints)
+    if not checkpoints:
         raise ValueError(f"{place.path} has no checkpoints; leave --checkpoint all out")
-    return list(found)
+    return [int(path.name) for path in reversed(checkpoints)]
 
 
 def _measures(

@@ -36,12 +36,17 @@ TRANSFER_FILE = "transfer.json"
 """Transfer report of a run that starts from trained weights: the origin of every tensor."""
 INPUTS_FILE = "inputs.json"
 """The data set, the encoders and the resolved paths of a run: :mod:`pippin.runs.inputs`."""
+TRACKER_FILE = "tracker.json"
+"""Ids of a run at its trackers, by which a resumed run continues them."""
 FILES_BEFORE_CHECKPOINT = {
     "config.json",
     INPUTS_FILE,
     "checkpoints",
     LOG_FILE,
+    TRACKER_FILE,
     "tensorboard",
+    "wandb",
+    "mlflow",
     "previews",
     "snapshots",
     "failure.txt",

@@ -43,7 +43,7 @@ from pippin.runs.folder import INPUTS_FILE, RunFolder, locate
 from pippin.runs.inputs import RunInputs, inputs_in, read_inputs, with_folder_paths
 from pippin.runs.latents import LATENTS, stored_latents
 from pippin.runs.storage.averages import load_average
-from pippin.runs.storage.held_checkpoint import held_checkpoint
+from pippin.runs.storage.held_checkpoint import held_checkpoint, no_checkpoint_error
 from pippin.sampling.config import SamplingConfig
 from pippin.system.tensors import recorded_digest, save_tensors, tensors_digest
 from pippin.system.weight_checks import check_finite
@@ -203,8 +203,8 @@ def load_trained_weights(
         checkpoint: images seen of a run's checkpoint; None = the newest good one.
 
     Raises:
-        ValueError: unknown source, no usable checkpoint, damaged weights, or another kind of
-            weights.
+        ValueError: unknown source, no usable checkpoint, damaged weights, another kind of
+            weights, or an average that was reconstructed at another checkpoint.
     """
     folder = _folder(source)
     recipe = RunFolder(folder).recipe()
@@ -217,17 +217,20 @@ def load_trained_weights(
         return _load_export(source, folder, recipe, weights)
     with held_checkpoint(RunFolder(folder).checkpoints, checkpoint) as (path, problems):
         if path is None:
-            raise _no_checkpoint(source, problems)
-        return _load_checkpoint(source, recipe, path, weights or "ema", problems)
+            raise no_checkpoint_error(source, problems)
+        trained = _load_checkpoint(source, recipe, path, weights or "ema", problems)
+    if checkpoint not in (None, trained.images_seen):
+        raise _other_average_error(trained, str(checkpoint))
+    return trained
 
 
-def _no_checkpoint(source: str, problems: list[str]) -> ValueError:
-    """The error of a run without usable checkpoint."""
-    if not problems:
-        return ValueError(f"{source} has no checkpoint yet; train it to at least one first")
-    reasons = "".join(f"\n  skipped: {problem}" for problem in problems)
+def _other_average_error(trained: Trained, checkpoint: str) -> ValueError:
+    """The error of a reconstructed average that ends at another checkpoint than the chosen one."""
+    width = trained.weights.removeprefix(POWER_PREFIX)
     return ValueError(
-        f"{source} has no usable checkpoint: restore one, or train in another folder{reasons}"
+        f"{trained.source} has {trained.weights} at {trained.images_seen} images, not at "
+        f"checkpoint {checkpoint}; type: pippin average {trained.source} --sigma-rel {width} "
+        f"--checkpoint {checkpoint}"
     )
 
 

@@ -32,7 +32,8 @@ class Callback:
     """Base class of callbacks, whose methods do nothing: override those that you need.
 
     They are called on rank 0, in the thread that trains, and training waits for them. An exception
-    ends the training; its notes name the callback and the method.
+    ends the training; its notes name the callback and the method. None is called where a resumed
+    run has nothing left to do.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -57,8 +58,9 @@ class Callback:
         """A step ended, also one that was skipped because it was not finite."""
 
     def on_log(self, images_seen: int, values: Mapping[str, float]) -> None:
-        """A line was written to log.jsonl: loss, grad_norm, learning_rate, images_per_second,
-        data_wait and bad_steps, as means since the line before."""
+        """A line was written to log.jsonl: images_per_second, data_wait, and over the finite steps
+        loss and grad_norm, as means since the line before; loss and grad_norm are absent if no
+        step was finite. learning_rate and bad_steps are those of the newest step."""
 
     def on_checkpoint(self, path: Path) -> None:
         """A checkpoint is on disk; ``path`` is its folder."""

@@ -192,10 +192,11 @@ class TrainConfig(Config):
         name = "validate_every" if self.keep_best == "held_out_loss" else "quality_every"
         interval = getattr(self, name)
         if not interval or interval % self.checkpoint_every:
+            option = f"--train.{name.replace('_', '-')} {self.checkpoint_every}"
             raise ConfigError(
                 f"train.keep_best {self.keep_best} needs train.{name} to be a multiple of "
                 f"train.checkpoint_every, {self.checkpoint_every}, so that every measured step "
-                f"has a checkpoint; got {interval}"
+                f"has a checkpoint; got {interval}: set {option}"
             )
 
     def _check_schedule(self) -> None:

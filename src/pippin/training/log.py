@@ -46,7 +46,7 @@ class RunningMeans:
 
 
 class RunLog:
-    """Appends one JSON object per line to log.jsonl, and tells the callbacks of a run.
+    """Appends one JSON object per line to log.jsonl, and calls the callbacks of a run.
 
     Args:
         folder: the run folder.
@@ -115,11 +115,11 @@ class RunLog:
         self._append(images, {"note": text})
 
     def checkpoint(self, path: Path) -> None:
-        """Tell the callbacks that a checkpoint is on disk."""
+        """Call ``on_checkpoint`` of the callbacks."""
         self.callbacks.call("on_checkpoint", path)
 
     def preview(self, images: int, path: Path) -> None:
-        """Tell the callbacks that a grid of samples is on disk."""
+        """Call ``on_preview`` of the callbacks."""
         self.callbacks.call("on_preview", images, path)
 
     def close(self) -> None:

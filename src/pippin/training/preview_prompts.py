@@ -80,9 +80,10 @@ def set_aside_other_prompts(run: RunFolder, prompts: Sequence[str], images_seen:
         earlier = [row["prompt"] for row in parse_json(path.read_bytes())["images"]]
     except (OSError, ValueError, LookupError, TypeError):
         return
-    if earlier == list(prompts):
+    grids = [grid for _, grid in run.list_previews()]
+    if earlier == list(prompts) or not grids:  # a manifest of removed grids is replaced
         return
     aside = run.previews / f"before-{images_seen:09d}"
     aside.mkdir(exist_ok=True)
-    for file in [*(grid for _, grid in run.list_previews()), path]:
+    for file in [*grids, path]:
         file.rename(aside / file.name)

@@ -67,7 +67,7 @@ class TrainingProgress(Callback):
         print_event(self.console, f"checkpoint written: {path}")
 
     def on_validation(self, images_seen: int, values: Mapping[str, float]) -> None:
-        """Print the held-out loss."""
+        """Print the measured values."""
         listed = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
         print_event(self.console, f"validation at image {images_seen}: {listed}")
 

@@ -73,7 +73,7 @@ class QualityMeter:
 
     def __init__(self, components: Components) -> None:
         self.components, self.recipe = components, components.recipe
-        self.config = components.recipe.evaluation
+        self.config = components.located.evaluation
 
     @cached_property
     def extractor(self) -> FeatureExtractor:
@@ -156,6 +156,20 @@ class QualityMeter:
         rows = order[:REFERENCE_IMAGES].sort().values
         batches = _clean_batches(source, rows, self.config.batch_size)
         return SmallReference(extract(self.extractor, batches), rows)
+
+
+def check_quality(components: Components) -> None:
+    """Load the networks and statistics of the measures, so that a missing file ends a training
+    before it starts, not at its first measure.
+
+    Raises:
+        ConfigError, ValueError: a file or a library is missing, or of another kind.
+    """
+    if components.recipe.train.quality_every:
+        meter = QualityMeter(components)
+        _ = meter.extractor
+        if meter.config.reference_kind == "file":
+            _ = meter.gaussian
 
 
 def quality_monitor(components: Components, log: RunLog | None, lines: Path) -> Monitor:

@@ -20,9 +20,10 @@ from typing import Any
 from rich.console import Console
 
 from pippin.config import ConfigError, protocol
+from pippin.runs.folder import TRACKER_FILE
 from pippin.system.files import name_file_in_errors, write_json
-from pippin.system.formats import parse_json
 from pippin.system.installation import pip_command
+from pippin.system.lines import parse_object
 from pippin.system.offline import is_offline
 from pippin.system.output import progress_hidden
 from pippin.system.signals import TrainingStoppedError
@@ -30,8 +31,6 @@ from pippin.system.text import print_above_progress, redact
 from pippin.training.callbacks import Callback, RunStart
 from pippin.training.config import TrackerName
 
-ID_FILE = "tracker.json"
-"""File of a run folder with the tracker's name of the run, by which a resumed run continues it."""
 PROJECT = "pippin"
 """Project or experiment of runs, unless the tracker's environment variable names another."""
 MAX_PARAMETERS = 100
@@ -155,7 +154,7 @@ class _Remote(Callback):
                 f"train.tracker {self.kind} cannot start: {redact(error)}; {self.advice}, or "
                 "choose --train.tracker tensorboard or none"
             ) from error
-        write_json(self.folder / ID_FILE, ids | {self.kind: new})
+        write_json(self.folder / TRACKER_FILE, ids | {self.kind: new})
 
     def _begin(self, start: RunStart, known: str | None) -> str:
         """Start or continue a run; returns its id."""
@@ -227,7 +226,7 @@ class MLflow(_Remote):
     ``RUN/mlflow``. ``MLFLOW_EXPERIMENT_NAME`` applies."""
 
     kind = "mlflow"
-    advice = "see MLFLOW_TRACKING_URI; without it files of the run folder are written"
+    advice = "type: unset MLFLOW_TRACKING_URI, to write into the run folder"
 
     def _begin(self, start: RunStart, known: str | None) -> str:
         import mlflow
@@ -284,7 +283,7 @@ class MLflow(_Remote):
 def _read_ids(folder: Path) -> dict[str, str]:
     """Ids by tracker; none if the file is missing or damaged."""
     try:
-        ids = parse_json((folder / ID_FILE).read_bytes())
+        ids = parse_object((folder / TRACKER_FILE).read_bytes())
     except (OSError, ValueError):
         return {}
     return {str(name): str(identity) for name, identity in ids.items()}

@@ -42,7 +42,7 @@ from pippin.training.loop import Trainer
 from pippin.training.monitor import Periodic
 from pippin.training.preview_prompts import check_preview_prompts, encode_preview_prompts
 from pippin.training.progress import TrainingProgress, print_header
-from pippin.training.quality import quality_monitor
+from pippin.training.quality import check_quality, quality_monitor
 from pippin.training.resume import (
     ResumeRequest,
     note_changes,
@@ -122,6 +122,7 @@ def _train(
         with world.rank0_first():
             if world.is_rank0:
                 check_tracker(recipe.train.tracker)
+                check_quality(components)
             _log_skipped_images(components)  # before the folder is made: an error leaves no folder
             _log_buckets(components)
             check_data(components, resumed=run.resumes(request.resume))

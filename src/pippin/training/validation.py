@@ -88,7 +88,7 @@ def preview_monitor(
     Args:
         components: components of the run.
         folder: of the previews.
-        log: is told of each; None on ranks other than 0.
+        log: calls the callbacks after each; None on ranks other than 0.
     """
 
     def preview(model: LatentDenoiser, images_seen: int) -> None:

@@ -35,9 +35,25 @@ def held_checkpoint(
                 yield path, problems
                 return
         problems.append(problem)
-    if images_seen is not None and problems:
-        raise CheckpointError(problems[0])
+    if images_seen is not None:
+        removed = f"{folder / str(images_seen)} was just removed by training; choose a newer one"
+        raise CheckpointError(problems[0] if problems else removed)
     yield None, problems
+
+
+def no_checkpoint_error(source: Path | str, problems: list[str]) -> ValueError:
+    """Error of a run without an intact checkpoint.
+
+    Args:
+        source: the run, as the user named it.
+        problems: reasons why its checkpoints were skipped.
+    """
+    if not problems:
+        return ValueError(f"{source} has no checkpoint yet; train it to at least one first")
+    reasons = "".join(f"\n  skipped: {problem}" for problem in problems)
+    return ValueError(
+        f"{source} has no usable checkpoint: restore one, or train in another folder{reasons}"
+    )
 
 
 def _candidates(folder: Path, images_seen: int | None) -> list[Path]:

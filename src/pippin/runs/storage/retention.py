@@ -2,7 +2,7 @@
 """Rules for which checkpoints of a run stay on disk. Does not import torch.
 
 A rule reads only the folder and the training log, so a resumed run decides as an uninterrupted
-one.
+one. The checkpoint that a stop writes counts like any other.
 """
 
 from collections.abc import Collection, Mapping

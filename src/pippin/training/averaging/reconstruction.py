@@ -12,7 +12,7 @@ from pippin.runs.checkpoint import load_state, load_weights, weight_names
 from pippin.runs.folder import RunFolder
 from pippin.runs.storage.average_snapshots import list_snapshots, load_snapshot
 from pippin.runs.storage.averages import save_average
-from pippin.runs.storage.held_checkpoint import held_checkpoint
+from pippin.runs.storage.held_checkpoint import held_checkpoint, no_checkpoint_error
 from pippin.system.formats import FormatError
 from pippin.training.averaging.config import PowerProfile
 from pippin.training.averaging.profiles import Profile, gamma_of, reconstruct
@@ -76,9 +76,7 @@ def average_run(
         )
     with held_checkpoint(run.checkpoints, checkpoint) as (path, problems):
         if path is None:
-            raise ValueError(
-                f"{folder} has no intact checkpoint yet; train it to at least one first"
-            )
+            raise no_checkpoint_error(folder, problems)
         return _reconstruct_at(run, path, problems, PowerProfile(sigma_rel=sigma_rel))
 
 
