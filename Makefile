@@ -8,8 +8,9 @@ TORCH_INDEX ?=
 # Budget of the demo: quick or full.
 BUDGET ?= quick
 
-# Each worker begins with half of the tests in order, so that few fixtures are built twice.
-WORKERS := -n 2 --dist worksteal
+# Three workers on two cores, since some tests wait for processes that they start. Each begins with
+# a third of the tests in order, so that few fixtures are built twice.
+WORKERS := -n 3 --dist worksteal
 # Files or folders whose tests `make coverage` runs.
 TESTS ?= tests
 
