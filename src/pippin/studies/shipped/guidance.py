@@ -65,15 +65,48 @@ def guidance_study(scale: ScaleName) -> Study:
 
 APART_SEEDS = (90, 91, 92, 93, 94, 95)
 """Fresh seeds of :func:`guidance_apart_study`."""
-APART_ARMS = {
-    "off": GuidanceConfig(),
-    "semantic": GuidanceConfig(semantic_scale=2.0, reference="control"),
-    "control": GuidanceConfig(control_scale=2.0),
-    "both-by-one-scale": GuidanceConfig(semantic_scale=2.0),
-}
-"""Arm -> guidance; the last is classifier-free guidance with an unconditional reference."""
 SMALLEST_CONTROL_EFFECT = 0.15
 """Smallest difference of a control's effect that matters, as a share of real pairs' effect."""
+
+
+def guided_arms(scale: float) -> dict[str, GuidanceConfig]:
+    """Arm -> guidance with one scale apart and for both; the last is classifier-free guidance with
+    an unconditional reference."""
+    return {
+        "off": GuidanceConfig(),
+        "semantic": GuidanceConfig(semantic_scale=scale, reference="control"),
+        "control": GuidanceConfig(control_scale=scale),
+        "both-by-one-scale": GuidanceConfig(semantic_scale=scale),
+    }
+
+
+def guidance_axis(arms: dict[str, GuidanceConfig]) -> Axis:
+    """The axis of :func:`guided_arms`."""
+    return Axis(
+        levels={arm: {"sampling.guidance": config} for arm, config in arms.items()},
+        description="scale of semantics with control kept, scale of control, one for both",
+    )
+
+
+def effect_contrasts(arms: dict[str, GuidanceConfig]) -> dict[str, Contrast]:
+    """Guided arm -> effect of the original size less that without guidance; no claim yet."""
+    return {
+        arm: difference(
+            "off",
+            arm,
+            "effect original_size",
+            name=f"{arm}, effect of the original size",
+            claim="",
+            scale="share of real",
+            smallest_effect=SMALLEST_CONTROL_EFFECT,
+        )
+        for arm in arms
+        if arm != "off"
+    }
+
+
+APART_ARMS = guided_arms(2.0)
+"""Arms of :func:`guidance_apart_study`."""
 
 
 def guidance_apart_study(scale: ScaleName) -> Study:
@@ -108,12 +141,7 @@ def guidance_apart_study(scale: ScaleName) -> Study:
             "semantic scale leave it as it is, where models respond to the size?"
         ),
         base=base,
-        axes={
-            "guidance": Axis(
-                levels={arm: {"sampling.guidance": config} for arm, config in APART_ARMS.items()},
-                description="scale of semantics with control kept, scale of control, one for both",
-            )
-        },
+        axes={"guidance": guidance_axis(APART_ARMS)},
         seeds=APART_SEEDS[:1] if scale == "demo" else APART_SEEDS,
         primary="effect original_size",
         companions=("excess drift original_size", "KID-efflite0", "held-out loss"),
@@ -129,19 +157,7 @@ def guidance_apart_study(scale: ScaleName) -> Study:
 
 def _apart_contrasts() -> tuple[Contrast, ...]:
     """Differences to no guidance: two primary ones and the exploratory rest."""
-    effect = {
-        arm: difference(
-            "off",
-            arm,
-            "effect original_size",
-            name=f"{arm}, effect of the original size",
-            claim="",
-            scale="share of real",
-            smallest_effect=SMALLEST_CONTROL_EFFECT,
-        )
-        for arm in APART_ARMS
-        if arm != "off"
-    }
+    effect = effect_contrasts(APART_ARMS)
     return (
         replace(
             effect["control"],

@@ -10,8 +10,8 @@ from pippin.diffusion.config import DiffusionConfig, LogitNormalTime
 from pippin.evaluation.config import EvaluationConfig, Part
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
-from pippin.sampling.config import GuidanceConfig
 from pippin.studies.contrasts import Contrast, difference, minus
+from pippin.studies.shipped.guidance import effect_contrasts, guidance_axis, guided_arms
 from pippin.studies.shipped.scales import ScaleName
 from pippin.studies.study import Axis, Study
 
@@ -202,15 +202,8 @@ def _at_budget(recipe: Recipe, scale: ScaleName) -> Recipe:
     )
 
 
-GUIDED: dict[str, GuidanceConfig] = {
-    "off": GuidanceConfig(),
-    "semantic": GuidanceConfig(semantic_scale=3.0, reference="control"),
-    "control": GuidanceConfig(control_scale=3.0),
-    "both-by-one-scale": GuidanceConfig(semantic_scale=3.0),
-}
-"""Arm -> guidance; the last is classifier-free guidance with an unconditional reference."""
-SMALLEST_EFFECT = 0.15
-"""Smallest difference of a control's effect that matters, as a share of real pairs' effect."""
+GUIDED = guided_arms(3.0)
+"""Arms of :func:`shapes_guidance_study`."""
 
 
 def shapes_guidance_study(scale: ScaleName) -> Study:
@@ -226,12 +219,7 @@ def shapes_guidance_study(scale: ScaleName) -> Study:
             "looks prepared, each without the other?"
         ),
         base=class_base(scale),
-        axes={
-            "guidance": Axis(
-                levels={arm: {"sampling.guidance": config} for arm, config in GUIDED.items()},
-                description="scale of semantics with control kept, scale of control, one for both",
-            )
-        },
+        axes={"guidance": guidance_axis(GUIDED)},
         seeds=SEEDS[:1] if scale == "demo" else SEEDS,
         primary="accuracy all",
         companions=("effect original_size", "excess drift original_size"),
@@ -245,19 +233,7 @@ def shapes_guidance_study(scale: ScaleName) -> Study:
 
 
 def _guidance_contrasts() -> tuple[Contrast, ...]:
-    effect = {
-        arm: difference(
-            "off",
-            arm,
-            "effect original_size",
-            name=f"{arm}, effect of the original size",
-            claim="",
-            scale="share of real",
-            smallest_effect=SMALLEST_EFFECT,
-        )
-        for arm in GUIDED
-        if arm != "off"
-    }
+    effect = effect_contrasts(GUIDED)
     accuracy = {
         arm: difference(
             "off",
