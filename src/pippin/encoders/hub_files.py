@@ -109,12 +109,12 @@ def list_model(
 def _listed(name: str, commit: str, stated: Any, cache: Path) -> HubFile:
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(name, stated.rfilename, cache_dir=cache, revision=commit)
+    cached = try_to_load_from_cache(name, stated.rfilename, cache_dir=cache, revision=commit)
     return HubFile(
         name=stated.rfilename,
         num_bytes=int(stated.size or 0),
         sha256=None if stated.lfs is None else stated.lfs.sha256,
-        path=Path(found) if isinstance(found, str) else None,
+        path=Path(cached) if isinstance(cached, str) else None,
     )
 
 

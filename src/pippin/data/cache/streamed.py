@@ -202,9 +202,9 @@ class StreamedLatents:
         numbers = torch.cat([torch.empty(0, dtype=torch.long), *map(self._numbers, self._files)])
         wanted = images.numbers()
         places = torch.searchsorted(numbers, wanted)
-        found = numbers[places.clamp(max=max(0, len(numbers) - 1))] if len(numbers) else None
-        if found is None or not torch.equal(found, wanted):
-            missing = 0 if found is None else int((found != wanted).nonzero()[0])
+        stored = numbers[places.clamp(max=max(0, len(numbers) - 1))] if len(numbers) else None
+        if stored is None or not torch.equal(stored, wanted):
+            missing = 0 if stored is None else int((stored != wanted).nonzero()[0])
             raise CacheError(
                 f"{self.folder} has no latents of {images.name(missing)}: remove it and build it "
                 "again"

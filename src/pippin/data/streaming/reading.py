@@ -143,17 +143,17 @@ class _Preparation:
             "detail": "",
         }
         try:
-            pixels, found = decode_image(row.content, name)
+            pixels, metadata = decode_image(row.content, name)
         except UnreadableImageError as error:
             if error.reason not in PERMANENT_REASONS:
                 raise MemoryError(f"image {name}: {error.detail}") from error
             return row, {**facts, "reason": error.reason, "detail": error.detail}, None
-        facts |= {"height": found.size.height, "width": found.size.width}
-        facts["rules"] = list(found.rules)
-        if min(found.size) < self.data.min_side:
+        facts |= {"height": metadata.size.height, "width": metadata.size.width}
+        facts["rules"] = list(metadata.rules)
+        if min(metadata.size) < self.data.min_side:
             return row, facts, None
         number = image_number(self.shard.index, row.number)
-        return row, facts, self._views(number, name, pixels, found.size)
+        return row, facts, self._views(number, name, pixels, metadata.size)
 
     def _views(self, number: int, name: str, pixels: torch.Tensor, original: Size) -> ImageViews:
         size = self.data.view_size(original)

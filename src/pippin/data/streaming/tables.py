@@ -75,8 +75,8 @@ def _skipped(part: Part, min_side: int) -> Iterator[dict[str, Any]]:
         values = {"row": number, "key": file["key"]}
         size = f"{file['height']} x {file['width']} pixels (height x width)"
         if file["reason"] is not None:
-            found = {"reason": file["reason"], "detail": file["detail"]}
-            yield values | found | {"file_name": row["file_name"]}
+            fault = {"reason": file["reason"], "detail": file["detail"]}
+            yield values | fault | {"file_name": row["file_name"]}
         elif min(file["height"], file["width"]) < min_side:
             yield values | {"reason": "too small", "detail": f"{size}; min_side is {min_side}"}
 
