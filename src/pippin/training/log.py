@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pippin.system.files import name_file_in_errors
-from pippin.system.lines import keep_lines, line_text
+from pippin.system.lines import keep_lines, line_text, read_lines
 from pippin.training.callbacks import Callback, Callbacks
 from pippin.training.monitor import StepRecord
 
@@ -141,3 +141,9 @@ def _is_before(line: dict[str, Any], images: int) -> bool:
     """Whether a line was written at or before ``images``; one without a valid count is damaged."""
     seen = line.get("images", 0)
     return isinstance(seen, int) and seen <= images
+
+
+def is_logged(lines: Path, images: int, name: str) -> bool:
+    """Whether a line of a log holds a value of this name at this number of images."""
+    written = read_lines(lines).objects.values()
+    return any(line.get("images") == images and name in line for line in written)

@@ -44,9 +44,8 @@ from pippin.rng import permutation
 from pippin.runs.components import Components
 from pippin.sampling.load import LoadedRun
 from pippin.sampling.sample import draw
-from pippin.system.lines import read_lines
 from pippin.system.text import print_above_progress
-from pippin.training.log import RunLog
+from pippin.training.log import RunLog, is_logged
 from pippin.training.monitor import Monitor
 from pippin.types import Images, Prompt, TextFeatures
 
@@ -198,14 +197,10 @@ def quality_monitor(components: Components, log: RunLog | None, lines: Path) -> 
         if log is not None:
             log.validation(images_seen, **values)
 
-    def done(images: int) -> bool:
-        written = read_lines(lines).objects.values()
-        return any(line.get("images") == images and "kid" in line for line in written)
-
     return Monitor(
         every=components.recipe.train.quality_every,
         run=measure,
-        done=done,
+        done=lambda images: is_logged(lines, images, "kid"),
         build=components.model_with_null,
     )
 

@@ -14,9 +14,8 @@ from pippin.runs.folder import RunFolder
 from pippin.sampling.load import LoadedRun
 from pippin.sampling.sample import draw
 from pippin.system.files import write_json
-from pippin.system.lines import read_lines
 from pippin.system.text import print_above_progress, valid_unicode
-from pippin.training.log import RunLog
+from pippin.training.log import RunLog, is_logged
 from pippin.training.monitor import Monitor
 from pippin.training.preview_prompts import MANIFEST, preview_text, set_aside_other_prompts
 from pippin.types import Prompt, TextFeatures
@@ -41,14 +40,10 @@ def validation_monitor(components: Components, log: RunLog | None, lines: Path) 
         if log is not None:
             log.validation(images_seen, held_out_loss=headline.value)
 
-    def done(images: int) -> bool:
-        written = read_lines(lines).objects.values()
-        return any(line.get("images") == images and "held_out_loss" in line for line in written)
-
     return Monitor(
         every=components.recipe.train.validate_every,
         run=validate,
-        done=done,
+        done=lambda images: is_logged(lines, images, "held_out_loss"),
         build=components.model_with_null,
     )
 
