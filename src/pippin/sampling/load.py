@@ -25,7 +25,9 @@ from pippin.runs.trained import Trained, load_trained_weights
 from pippin.runs.training_record import TrainingRecord
 from pippin.sampling.config import SamplingConfig, check_guidance
 from pippin.sampling.group import SINGLE_PROCESS, SamplingGroup
+from pippin.sampling.run_facts import run_facts
 from pippin.sampling.sampler import Sampler
+from pippin.system.display import fact_rows, html_table, markdown_table
 from pippin.system.tensors import tensors_digest
 from pippin.system.text import print_above_progress
 
@@ -106,6 +108,14 @@ class LoadedRun:
     def num_classes(self) -> int:
         """Number of classes of the model."""
         return self.components.num_classes
+
+    def _repr_html_(self) -> str:
+        """Table of facts for a notebook."""
+        return html_table((), fact_rows(run_facts(self)))
+
+    def _repr_markdown_(self) -> str:
+        """The same where Markdown is shown."""
+        return markdown_table((), fact_rows(run_facts(self)))
 
     def label_id(self, label: str) -> int:
         """Class id of a name, or of an id where no name is a number; see :func:`find_label`.
