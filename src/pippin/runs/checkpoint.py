@@ -4,9 +4,13 @@
 ``checkpoints/IMAGES_SEEN/`` holds model, ema, further averages and optimizer as safetensors, and
 state.json with the position and the sha256 of each file. It is written under a hidden name and
 renamed when all of it is on disk, so a killed process never leaves a partial checkpoint.
+
+A sharded one, which :mod:`pippin.runs.storage.sharded_checkpoint` writes, has a file of each part
+for every rank that wrote it. All functions here read both.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -18,9 +22,11 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from pippin.distributed.shard_files import part_of_file
 from pippin.runs.checkpoint_folders import (
     STATE_FILE,
     TENSORS,
+    final_path,
     has_all_files,
     list_checkpoints,
     move_aside,
@@ -29,17 +35,20 @@ from pippin.runs.checkpoint_folders import (
     remove_staging,
     staging_folder,
 )
+from pippin.runs.storage.part_files import load_part
 from pippin.runs.storage.retention import Retention
 from pippin.system.files import file_digest, make_folder, read_regular, sync, write_json
 from pippin.system.formats import FORMATS, VERSION, FormatError, check_format, parse_json
 from pippin.system.lock import FolderBusyError, lock_directory
-from pippin.system.tensors import load_tensors, save_tensors
+from pippin.system.tensors import save_tensors
 
 PARTS = ("model", "ema", "optimizer")
 """Files of every checkpoint; :data:`pippin.settings.weights.WEIGHTS` names further averages."""
 RAW = "model"
 KIND = "checkpoint"
 """Key in :data:`pippin.system.formats.FORMATS`."""
+UNSHARDED, SHARDED = 1, FORMATS[KIND]
+"""Versions of the two layouts: programs that know only the first still read it."""
 
 
 class CheckpointError(ValueError):
@@ -90,21 +99,33 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int | Retenti
     try:
         make_folder(folder)
         staging.mkdir()
-        _write(staging, checkpoint)
-        replaced = _move_existing(final)
-        staging.rename(final)
-        sync(folder)
+        digests = _write_tensors(staging, checkpoint)
+        write_state(staging, checkpoint.state, digests, version=UNSHARDED)
+        complete_checkpoint(staging, final, keep=keep)
     except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)
-        if isinstance(error, OSError) and error.filename:  # the path known to the user
-            error.filename = str(error.filename).replace(str(staging), str(final))
+        name_final_path(error)
         raise
+    return final
+
+
+def name_final_path(error: BaseException) -> None:
+    """Name the path known to the user in an error of the file system."""
+    if isinstance(error, OSError) and error.filename:
+        error.filename = final_path(str(error.filename))
+
+
+def complete_checkpoint(staging: Path, final: Path, *, keep: int | Retention) -> None:
+    """Give a written checkpoint its name, and remove those that a rule does not keep; see
+    :func:`save_checkpoint`."""
+    replaced = _move_existing(final)
+    staging.rename(final)
+    sync(final.parent)
     if replaced is not None and replaced.damaged:
-        remove_aside(folder, except_for=replaced.path)
+        remove_aside(final.parent, except_for=replaced.path)
     elif replaced is not None:
         remove_checkpoint(replaced.path)
     _prune(final, Retention(newest=keep) if isinstance(keep, int) else keep)
-    return final
 
 
 def load_checkpoint(path: Path, *, verified: bool = False) -> Checkpoint:
@@ -119,8 +140,8 @@ def load_checkpoint(path: Path, *, verified: bool = False) -> Checkpoint:
     """
     state = load_state(path)
     if not verified:
-        _verify_all(path, state)
-    tensors = {part: load_tensors(path / f"{part}{TENSORS}") for part in _parts(state)}
+        check_intact(path, state)
+    tensors = {part: load_part(path, part, files) for part, files in part_files(state).items()}
     extra = {part: tensors.pop(part) for part in set(tensors) - set(PARTS)}
     return Checkpoint(state=state, extra=extra, **tensors)
 
@@ -166,10 +187,10 @@ def load_weights(path: Path, kind: str, *, verified: bool = False) -> dict[str, 
     names = weight_names(state)
     if kind not in names:
         raise CheckpointError(f"{path} has no weights {kind!r}; available: {', '.join(names)}")
-    file = path / f"{names[kind]}{TENSORS}"
-    if not verified:
-        _verify(file, state["sha256"])
-    return load_tensors(file)
+    files = part_files(state)[names[kind]]
+    for file in () if verified else files:
+        _verify(path / file, state["sha256"])
+    return load_part(path, names[kind], files)
 
 
 def weight_names(state: dict[str, Any]) -> dict[str, str]:
@@ -178,7 +199,28 @@ def weight_names(state: dict[str, Any]) -> dict[str, str]:
     Args:
         state: result of :func:`load_state`.
     """
-    return {"ema": "ema", "raw": RAW} | {part: part for part in _parts(state)[len(PARTS) :]}
+    further = (part for part in part_files(state) if part not in PARTS)
+    return {"ema": "ema", "raw": RAW} | {part: part for part in further}
+
+
+def is_sharded(state: dict[str, Any]) -> bool:
+    """Whether a checkpoint has a file of each part for every rank that wrote it."""
+    return int(state.get(VERSION, 0)) >= SHARDED
+
+
+def part_files(state: dict[str, Any]) -> dict[str, list[str]]:
+    """Part -> names of its files, the standard parts first.
+
+    Args:
+        state: result of :func:`load_state`.
+    """
+    if not is_sharded(state):
+        further = (Path(name).stem for name in state["sha256"])
+        return {part: [f"{part}{TENSORS}"] for part in (*PARTS, *further)}
+    files: dict[str, list[str]] = {part: [] for part in PARTS}
+    for name in state["sha256"]:
+        files.setdefault(part_of_file(name) or name, []).append(Path(name).name)
+    return files
 
 
 def newest_intact_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
@@ -198,7 +240,7 @@ def newest_intact_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
 def checkpoint_problem(path: Path) -> str | None:
     """Reason why a checkpoint is unusable; None = intact."""
     try:
-        _verify_all(path, load_state(path))
+        check_intact(path, load_state(path))
     except CheckpointError as error:
         return str(error)
     except OSError as error:  # from a bad disk
@@ -206,14 +248,29 @@ def checkpoint_problem(path: Path) -> str | None:
     return None
 
 
-def _write(folder: Path, checkpoint: Checkpoint) -> None:
+def write_state(
+    folder: Path, state: dict[str, Any], digests: dict[str, str], *, version: int
+) -> None:
+    """Write ``state.json`` of a checkpoint whose files are on disk.
+
+    Args:
+        folder: of the checkpoint.
+        state: see :class:`Checkpoint`.
+        digests: file -> sha256.
+        version: of its layout.
+    """
+    entries = {VERSION: version, **state, "sha256": digests}
+    write_json(folder / STATE_FILE, entries | {"state_sha256": _state_digest(entries)})
+
+
+def _write_tensors(folder: Path, checkpoint: Checkpoint) -> dict[str, str]:
+    """Write a file for each part; their sha256."""
     digests = {}
     for part, tensors in checkpoint.parts.items():
         file = folder / f"{part}{TENSORS}"
         save_tensors(file, tensors)
         digests[file.name] = file_digest(file)
-    state = {VERSION: FORMATS[KIND], **checkpoint.state, "sha256": digests}
-    write_json(folder / STATE_FILE, state | {"state_sha256": _state_digest(state)})
+    return digests
 
 
 def _state_digest(state: dict[str, Any]) -> str:
@@ -226,15 +283,15 @@ def _is_state(state: dict[str, Any]) -> bool:
     return type(images) is int and isinstance(digests, dict)
 
 
-def _parts(state: dict[str, Any]) -> list[str]:
-    """Names of all tensor files, the standard ones first."""
-    names = [Path(name).stem for name in state["sha256"]]
-    return [*PARTS, *(name for name in names if name not in PARTS)]
+def check_intact(path: Path, state: dict[str, Any]) -> None:
+    """Verify all files of a checkpoint.
 
-
-def _verify_all(path: Path, state: dict[str, Any]) -> None:
-    for part in _parts(state):
-        _verify(path / f"{part}{TENSORS}", state["sha256"])
+    Raises:
+        CheckpointError: a file is missing, or its sha256 differs.
+    """
+    for files in part_files(state).values():
+        for file in files:
+            _verify(path / file, state["sha256"])
 
 
 def _verify(file: Path, digests: dict[str, str]) -> None:
@@ -274,8 +331,8 @@ def _is_complete(path: Path) -> bool:
     if not has_all_files(path):  # a FIFO would be waited for
         return False
     try:
-        for part in _parts(load_state(path)):
-            with safe_open(path / f"{part}{TENSORS}", framework="pt"):
+        for file in itertools.chain(*part_files(load_state(path)).values()):
+            with safe_open(path / file, framework="pt"):
                 pass
     except (OSError, ValueError, SafetensorError):
         return False
