@@ -3,6 +3,7 @@
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from small_trainer import CONFIG, batches, make_trainer, rank_batches
 
 from pippin.config import ConfigError
+from pippin.distributed import shard_storage
 from pippin.distributed.sharded_tensors import full_tensor
 from pippin.distributed.world import World
 from pippin.runs import checkpoint
@@ -26,6 +28,7 @@ from pippin.runs.checkpoint import (
     newest_intact_checkpoint,
 )
 from pippin.runs.checkpoint_folders import has_all_files, list_checkpoints
+from pippin.runs.storage import sharded_checkpoint
 from pippin.system.formats import VERSION
 from pippin.training import sharded_state
 from pippin.training.averaging.config import ShareHalfLife
@@ -131,9 +134,7 @@ def test_any_world_size_resumes_to_the_same_bits_as_from_one_file(
 
 def test_other_shapes_and_averages_are_refused_by_name(both, tmp_path):
     start = both / "sharded/checkpoints/16"
-    with pytest.raises(
-        ValueError, match="further averages: ema-share-0.3; train.ema_extra names: none"
-    ):
+    with pytest.raises(ValueError, match="has the further averages"):
         make_trainer(tmp_path).restore(start)
     wider = replace(make_trainer.__defaults__[1], width=32)
     with pytest.raises(ValueError, match="is of another model; tensors that differ"):
@@ -143,8 +144,6 @@ def test_other_shapes_and_averages_are_refused_by_name(both, tmp_path):
 @pytest.fixture
 def run(both, tmp_path):
     """Copy of the sharded run's checkpoints."""
-    import shutil
-
     shutil.copytree(both / "sharded/checkpoints", tmp_path / "checkpoints")
     return tmp_path / "checkpoints"
 
@@ -178,7 +177,7 @@ def test_a_shard_that_the_record_lacks_is_noticed(run):
         {name: value for name, value in state.items() if name != "state_sha256"}
     )
     (run / "32/state.json").write_text(json.dumps(state))
-    with pytest.raises(ValueError, match="its shards of model/.* hold"):
+    with pytest.raises(ValueError, match=r"its shards of model/.* hold"):
         load_weights(run / "32", "raw")
 
 
@@ -187,26 +186,17 @@ def test_a_program_that_knows_one_layout_only_refuses_the_other_by_its_version(b
     assert load_state(both / "sharded/checkpoints/32")[VERSION] == 2
 
 
-def killed_at(world, folder, images, where):
-    """Train until one rank is killed in the save of a checkpoint."""
-    from pippin.distributed import shard_storage
+def kill_in_save_of_32(where):
+    """Make this rank kill itself at a point of saving the checkpoint of image 32."""
+    module = shard_storage if where == "save_tensors" else sharded_checkpoint
+    real = getattr(module, where)
 
-    name, real = where, getattr(shard_storage if where == "save_tensors" else checkpoint, where)
-
-    def kill(*arguments, **settings):
-        if f"-{images}-" in str(arguments[0]) or f".writing-{images}-" in str(arguments[0]):
+    def kill(path, *arguments, **settings):
+        if ".writing-32-" in str(path):
             os.kill(os.getpid(), signal.SIGKILL)
-        return real(*arguments, **settings)
+        return real(path, *arguments, **settings)
 
-    target = shard_storage if where == "save_tensors" else sharded_checkpoint_module()
-    setattr(target, name, kill)
-    train_to(32, world, folder, **SHARDED)
-
-
-def sharded_checkpoint_module():
-    from pippin.runs.storage import sharded_checkpoint
-
-    return sharded_checkpoint
+    setattr(module, where, kill)
 
 
 @pytest.mark.parametrize("where", ["save_tensors", "write_state", "complete_checkpoint"])
@@ -214,10 +204,9 @@ def test_a_kill_in_the_middle_leaves_the_earlier_checkpoint(where, both, tmp_pat
     """Of a rank that writes, or of rank 0 before the record and before the new name."""
 
     def run(world, at):
-        if where != "save_tensors" or world.rank == 1:
-            killed_at(world, at / "run", 32, where)
-        else:
-            train_to(32, world, at / "run", **SHARDED)
+        if world.rank == (where == "save_tensors"):
+            kill_in_save_of_32(where)
+        train_to(32, world, at / "run", **SHARDED)
 
     with pytest.raises((mp.ProcessExitedException, mp.ProcessRaisedException)):
         run_ranks(2, run, tmp_path)
@@ -225,8 +214,8 @@ def test_a_kill_in_the_middle_leaves_the_earlier_checkpoint(where, both, tmp_pat
     assert [path.name for path in list_checkpoints(folder)] == ["16"]
     found, problems = newest_intact_checkpoint(folder)
     assert found == folder / "16" and problems == []
-    (left,) = folder.glob(".writing-32-*")
-    assert left.is_dir()
+    left = len(list(folder.glob(".writing-32-*")))
+    assert left == 1 or where == "save_tensors"  # rank 0 may survive long enough to remove it
     run_ranks(
         2,
         lambda w, at: train_to(32, w, tmp_path / "run", start=found, **SHARDED) and None,
@@ -240,8 +229,6 @@ def test_a_kill_in_the_middle_leaves_the_earlier_checkpoint(where, both, tmp_pat
 @pytest.mark.parametrize("failing", [0, 1])
 def test_all_ranks_stop_where_one_cannot_write(failing, tmp_path):
     def run(world, at):
-        from pippin.distributed import shard_storage
-
         real = shard_storage.save_tensors
 
         def full(file, *arguments, **settings):
@@ -273,7 +260,7 @@ def test_one_process_and_ddp_write_them_too_and_older_ones_are_removed(tmp_path)
 
 
 def test_overlap_is_refused_by_name():
-    with pytest.raises(ConfigError, match="sharded and train.checkpoint_overlap True exclude"):
+    with pytest.raises(ConfigError, match="exclude each other: all ranks write"):
         replace(CONFIG, checkpoint_format="sharded", checkpoint_overlap=True)
 
 

@@ -82,8 +82,8 @@ def read_index(folder: Path, files: Iterable[str]) -> dict[str, ShardedTensor]:
     """
     found: dict[str, list[tuple[Shard, Size, torch.dtype]]] = {}
     for file in files:
-        for name, *entry in _read_header(folder, file):
-            found.setdefault(name, []).append(tuple(entry))
+        for name, shard, size, dtype in _read_header(folder, file):
+            found.setdefault(name, []).append((shard, size, dtype))
     return {name: _joined(folder, name, entries) for name, entries in found.items()}
 
 

@@ -129,9 +129,10 @@ class ShardWriter(StorageWriter):
     ) -> WriteResult:
         tensors, places = {}, {}
         for item in items:
-            data, name = item.tensor_data, item.index.fqn
-            assert data is not None and name not in tensors, name  # one shard of each, no objects
-            tensors[name] = planner.resolve_data(item)
+            data, name, value = item.tensor_data, item.index.fqn, planner.resolve_data(item)
+            assert data is not None and isinstance(value, Tensor)  # there are no other objects
+            assert name not in tensors, name  # a rank has one shard of each
+            tensors[name] = value
             places[name] = (tuple(data.chunk.offsets), tuple(data.size))
         file = folder / shard_file_name(part, self.world.rank, self.world.size)
         save_tensors(file, tensors, metadata=shard_metadata(places))
