@@ -19,15 +19,10 @@ from pippin.config import ConfigError
 from pippin.distributed import shard_storage
 from pippin.distributed.sharded_tensors import full_tensor
 from pippin.distributed.world import World
-from pippin.runs import checkpoint
-from pippin.runs.checkpoint import (
-    CheckpointError,
-    load_checkpoint,
-    load_state,
-    load_weights,
-    newest_intact_checkpoint,
-)
+from pippin.runs import checkpoint_state
+from pippin.runs.checkpoint import load_checkpoint, load_weights, newest_intact_checkpoint
 from pippin.runs.checkpoint_folders import has_all_files, list_checkpoints
+from pippin.runs.checkpoint_state import CheckpointError, load_state
 from pippin.runs.storage import sharded_checkpoint
 from pippin.system.formats import VERSION
 from pippin.training import sharded_state
@@ -173,7 +168,7 @@ def test_a_shard_that_the_record_lacks_is_noticed(run):
     """A record that was rewritten with a correct checksum of its own."""
     state = json.loads((run / "32/state.json").read_text())
     state["sha256"].pop("model-00002-of-00002.safetensors")
-    state["state_sha256"] = checkpoint._state_digest(
+    state["state_sha256"] = checkpoint_state._state_digest(
         {name: value for name, value in state.items() if name != "state_sha256"}
     )
     (run / "32/state.json").write_text(json.dumps(state))
@@ -216,6 +211,8 @@ def test_a_kill_in_the_middle_leaves_the_earlier_checkpoint(where, both, tmp_pat
     assert found == folder / "16" and problems == []
     left = len(list(folder.glob(".writing-32-*")))
     assert left == 1 or where == "save_tensors"  # rank 0 may survive long enough to remove it
+    if where != "write_state":
+        return
     run_ranks(
         2,
         lambda w, at: train_to(32, w, tmp_path / "run", start=found, **SHARDED) and None,

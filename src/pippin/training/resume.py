@@ -9,7 +9,7 @@ from pippin.data.config import ImagesConfig
 from pippin.data.record import decoder_change, format_names
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
-from pippin.runs.checkpoint import RAW, load_state, part_files
+from pippin.runs.checkpoint_state import RAW, load_state, part_files
 from pippin.runs.components import Components
 from pippin.runs.folder import INPUTS_FILE, MOVABLE_SETTINGS, Resume, RunFolder
 from pippin.runs.inputs import (

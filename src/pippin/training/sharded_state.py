@@ -13,15 +13,8 @@ from pippin.config import ConfigError
 from pippin.distributed.shard_files import ShardedTensor, read_index
 from pippin.distributed.shard_storage import read_shards
 from pippin.distributed.world import World
-from pippin.runs.checkpoint import (
-    PARTS,
-    Checkpoint,
-    check_intact,
-    is_sharded,
-    load_checkpoint,
-    load_state,
-    part_files,
-)
+from pippin.runs.checkpoint import Checkpoint, check_intact, load_checkpoint
+from pippin.runs.checkpoint_state import PARTS, is_sharded, load_state, part_files
 from pippin.system.main_memory import main_memory
 from pippin.training.config import TrainConfig
 from pippin.training.ema import EMA

@@ -7,14 +7,9 @@ from pathlib import Path
 
 from pippin.distributed.shard_storage import write_shards
 from pippin.distributed.world import World
-from pippin.runs.checkpoint import (
-    SHARDED,
-    Checkpoint,
-    complete_checkpoint,
-    name_final_path,
-    write_state,
-)
+from pippin.runs.checkpoint import Checkpoint, complete_checkpoint, name_final_path
 from pippin.runs.checkpoint_folders import staging_folder
+from pippin.runs.checkpoint_state import SHARDED, write_state
 from pippin.runs.storage.retention import Retention
 
 
