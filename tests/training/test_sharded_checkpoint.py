@@ -196,7 +196,7 @@ def kill_in_save_of_32(where):
 
 @pytest.mark.parametrize("where", ["save_tensors", "write_state", "complete_checkpoint"])
 def test_a_kill_in_the_middle_leaves_the_earlier_checkpoint(where, both, tmp_path):
-    """Of a rank that writes, or of rank 0 before the record and before the new name."""
+    """Kill a rank that writes, or rank 0 before the record or before the new name."""
 
     def run(world, at):
         if world.rank == (where == "save_tensors"):

@@ -43,7 +43,7 @@ class ShardedTensor:
     """A tensor of a set of files."""
 
     size: Size
-    """Of the full tensor."""
+    """Size of the full tensor."""
     dtype: torch.dtype
     shards: tuple[Shard, ...]
 

@@ -94,7 +94,8 @@ def write_state(
         digests: file -> sha256.
         version: of its layout.
     """
-    entries = {VERSION: version, **state, "sha256": digests}
+    # A state that was read and is saved again names the version that it had.
+    entries = {VERSION: version} | state | {VERSION: version, "sha256": digests}
     write_json(folder / STATE_FILE, entries | {"state_sha256": _state_digest(entries)})
 
 
