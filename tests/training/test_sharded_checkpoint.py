@@ -265,8 +265,8 @@ def test_overlap_is_refused_by_name():
 def test_auto_shards_what_does_not_fit(memory, tmp_path):
     def run(world, at):
         sharded_state.main_memory = lambda: memory if world.rank == 0 else 1
-        chosen = make_trainer(at / "run", world, parallel="fsdp")._saver.sharded
-        copied = make_trainer(at / "run", world, parallel="ddp")._saver.sharded
+        chosen = make_trainer(at / "run", world, parallel="fsdp").sharded
+        copied = make_trainer(at / "run", world, parallel="ddp").sharded
         refused = ""
         try:
             make_trainer(at / "run", world, parallel="fsdp", checkpoint_overlap=True)

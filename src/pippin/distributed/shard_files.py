@@ -96,9 +96,17 @@ def _read_header(folder: Path, file: str) -> Iterator[tuple[str, Shard, Size, to
                 size = tuple(view.get_shape())
                 dtype = view[:0].dtype if size else opened.get_tensor(name).dtype
                 shard = Shard(file=file, offsets=tuple(place[OFFSETS]), size=size)
-                yield name, shard, tuple(place[SIZE]), dtype
+                full = tuple(place[SIZE])
+                _check_inside(name, shard, full)
+                yield name, shard, full, dtype
     except (SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{folder / file} is damaged, or holds no shards ({error})") from error
+
+
+def _check_inside(name: str, shard: Shard, full: Size) -> None:
+    for start, count, size in zip(shard.offsets, shard.size, full, strict=True):
+        if start < 0 or start + count > size:
+            raise ValueError(f"a shard of {name} lies outside of it")
 
 
 def _joined(

@@ -254,5 +254,7 @@ def _shared_failures(world: World) -> Iterator[None]:
 def _without_group_warning() -> Iterator[None]:
     """A single process has no group, of which torch warns."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+        warnings.filterwarnings(
+            "ignore", r"torch\.distributed is (disabled|unavailable)", UserWarning
+        )
         yield

@@ -98,8 +98,9 @@ class Trainer:
         self.timed = untimed
         self._drawn: dict[tuple[int, Shape], Draws] = {}
         self._shapes: set[Shape] = set()
-        sharded = writes_shards(config, world, model, self.averages, self.optimizers)
-        self._saver = Saver(folder / "checkpoints", config, world, sharded=sharded)
+        self.sharded = writes_shards(config, world, model, self.averages, self.optimizers)
+        """Whether all ranks write checkpoints, each its shards."""
+        self._saver = Saver(folder / "checkpoints", config, world, sharded=self.sharded)
         self._stop = StopRequest()
 
     @property
@@ -363,7 +364,7 @@ class Trainer:
             "seed": self.seed,  # with the step, this is the whole random state
             "lineage": list(self.lineage),
         }
-        keep, to_cpu, sharded = self.world.is_rank0, self._saver.overlap, self._saver.sharded
+        keep, to_cpu, sharded = self.world.is_rank0, self._saver.overlap, self.sharded
         trained = self.model, self.averages, self.optimizers
         self._saver.save(
             lambda: save_state(*trained, state, keep=keep, to_cpu=to_cpu, sharded=sharded)

@@ -128,7 +128,9 @@ def _outline(
     tensors: dict[str, dict[str, Tensor]] = {part: {} for part in parts}
     for key, tensor in index.items():
         part, _, name = key.partition("/")
-        tensors[part][name] = torch.empty(tensor.size, dtype=tensor.dtype, device="meta")
+        tensors.setdefault(part, {})[name] = torch.empty(
+            tensor.size, dtype=tensor.dtype, device="meta"
+        )
     extra = {part: tensors.pop(part) for part in set(tensors) - set(PARTS)}
     return Checkpoint(state=state, extra=extra, **tensors)
 

@@ -137,6 +137,8 @@ def _train(
         _check_same_images(components, world)
         trainer, inputs = _prepare_trainer(components, run, world, request)
         _check_same_step(trainer, world)
+        if trainer.sharded:
+            print_above_progress(console, "every rank writes its shards", label="checkpoints:")
         monitors = _monitors(components, None, run)
         missed = [trainer.is_missing(monitor) for monitor in monitors]
         if trainer.finished and not any(missed):
