@@ -4,7 +4,7 @@
     python scripts/kill_one_of_two.py --folder DIR --kills 10
     python scripts/kill_one_of_two.py --folder DIR --kills 4 --overlap
     python scripts/kill_one_of_two.py --folder DIR --kills 4 --parallel fsdp --images 1600
-    python scripts/kill_one_of_two.py --folder DIR --kills 4 --parallel fsdp --images 1600 --sharded
+    python scripts/kill_one_of_two.py --folder DIR --kills 4 --parallel fsdp --sharded
 
 One trial is undisturbed. In the others torchrun is started, one of its ranks is killed, torchrun
 ends the other one, and the same command with --resume resumes; a trial ends when its run finishes,
