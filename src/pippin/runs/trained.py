@@ -25,11 +25,8 @@ from pippin.encoders.statistics import LatentStatistics
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe, known_patches_per_side
 from pippin.runs.bundled_encoders import bundle_encoders, bundled_paths
-from pippin.runs.checkpoint import (
-    load_state,
-    load_weights,
-    weight_names,
-)
+from pippin.runs.checkpoint import load_weights
+from pippin.runs.checkpoint_state import load_state, weight_names
 from pippin.runs.exports import (
     SHA256,
     check_weight_kind,
