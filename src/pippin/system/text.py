@@ -10,8 +10,8 @@ are not UTF-8. All output of pippin goes through :func:`print_text` or
 :func:`print_above_progress`, so that none of these acts in a terminal or a log.
 
 The query of a URL may hold a signature or a token, and ``user:password@`` may precede a host. One
-function removes both, and tokens of the hub, from everything that is printed, logged or stored, messages of libraries
-included.
+function removes both, and tokens of the hub, from everything that is printed, logged or stored,
+messages of libraries included.
 """
 
 import codecs

@@ -99,7 +99,8 @@ def _file(setting: str, source: str, advice: str = "") -> NamedModel:
 
 
 def _start(recipe: Recipe) -> list[NamedModel]:
-    """Initial weights: a shipped or hub model, a folder, or the run that a fine-tuning recipe needs."""
+    """Initial weights: a shipped model, one of the hub, a folder, or the run that a fine-tuning
+    recipe needs."""
     init = recipe.init
     if init.run is None:
         if init.continues is None or init.from_scratch:
