@@ -2,7 +2,7 @@
 """Facts of a trained model for its card, read from its weights, recipe and recorded measures."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class CardFacts:
     """Type of the weights on disk."""
     measures: tuple[Row, ...] = ()
     """Measures of exactly these weights."""
-    samples: tuple[Mapping[str, Any], ...] = field(default=())
+    samples: tuple[Mapping[str, Any], ...] = ()
     """Rows of the sample grid, in order: seed, and prompt or class."""
     samples_sampling: str = ""
     """How the grid was sampled, in words."""

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from pippin.images.files import image_grid, save_png
 from pippin.runs.bundled_encoders import AUTOENCODER_FOLDER, TEXT_FOLDER
+from pippin.runs.inputs import RunInputs
 from pippin.runs.trained import Trained, export
 from pippin.sampling.config import SamplingConfig
 from pippin.sampling.load import LoadedRun, load_run
@@ -78,7 +79,7 @@ def prepare_folder(
     return [*notes, *_public_notes(trained, facts)]
 
 
-def _without_paths(trained: Trained) -> Any:
+def _without_paths(trained: Trained) -> RunInputs | None:
     """The record of the inputs without the author's paths."""
     return None if trained.inputs is None else replace(trained.inputs, places={})
 
