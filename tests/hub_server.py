@@ -142,10 +142,7 @@ class Handler(BaseHTTPRequestHandler):
         if refused := self.refusal(name, "api/repos/create"):
             return self.answer(refused[0], b"{}", {"X-Error-Code": refused[1]}, True)
         hub.create(name)
-        hub.private[name] = "private" in (
-            values.get("visibility"),
-            values.get("private") and "private",
-        )
+        hub.private[name] = values.get("visibility") == "private" or bool(values.get("private"))
         return self.answer_json({"url": f"{hub.url}/{name}"})
 
     def commit(self, name, branch, body):
