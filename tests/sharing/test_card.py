@@ -9,7 +9,7 @@ import yaml
 from pippin.data.config import ImagesConfig
 from pippin.runs.trained import load_trained_weights
 from pippin.sharing.card import render_card
-from pippin.sharing.facts import CardFacts, Licence, known_licence, measures_of
+from pippin.sharing.facts import CardFacts, Licence, known_licence, measures_of, named_paths
 from pippin.studies.results import Row
 
 HOSTILE = "<img src=x onerror=alert(1)> | `code` **bold**\n# heading ``` [a](javascript:1)"
@@ -44,7 +44,12 @@ def row(trained, **changes):
         "n": 24,
         "unit": "",
         "better": "lower",
-        "protocol": {"sampling.steps": 3, "model.sha256": trained.sha256, "x.path": "/a/secret"},
+        "protocol": {
+            "sampling.steps": 3,
+            "model.sha256": trained.sha256,
+            "x.path": "/a/secret",
+            "text.source": ["/b/secret"],
+        },
         "fingerprint": "0123456789abcdef",
         "comparable": "0123456789abcdef",
     }
@@ -71,7 +76,7 @@ def test_measures_have_interval_and_protocol(trained):
     card = render_card(facts(trained, measures=(row(trained),)))
     (line,) = [line for line in card.splitlines() if "0.2 to 0.3 (images)" in line]
     assert "| 24 | lower | `01234567` |" in line
-    assert '"sampling.steps": 3' in card and "/a/secret" not in card
+    assert '"sampling.steps": 3' in card and "/secret" not in card
     assert "rounded to" not in card
     assert "rounded to float16" in render_card(
         facts(trained, measures=(row(trained),), dtype="float16")
@@ -123,3 +128,13 @@ def test_the_examples_load_the_pinned_branch(trained):
     card = render_card(facts(trained, revision="v2"))
     assert "pippin sample hf://ada/emoji@v2 --labels" in card
     assert 'run = load_run("hf://ada/emoji@v2")' in card
+
+
+def test_paths_of_the_author_are_named_to_the_author_alone(trained):
+    parent = {"source": "/home-of-ada/runs/base", "weights": "ema", "images_seen": 500}
+    other = replace(trained, lineage=(parent,))
+    assert "home-of-ada" not in render_card(facts(other))
+    assert "base (ema weights, 500 images)" in render_card(facts(other))
+    paths = named_paths(other)
+    assert paths["model.safetensors: ancestor 1"] == parent["source"]
+    assert paths["config.json: autoencoder.source"] == trained.recipe.autoencoder.source

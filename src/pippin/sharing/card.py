@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pippin.evaluation.metric_registry import find_metric
-from pippin.sharing.facts import CardFacts, data_words
+from pippin.sharing.facts import CardFacts, data_words, public_name
 from pippin.studies.results import Row
 from pippin.system.text import printable
 
@@ -161,8 +161,8 @@ def _training(facts: CardFacts) -> list[str]:
         ("weights", f"{trained.description}, stored as {facts.dtype}"),
         ("sha256 of the trained weights", trained.sha256),
         ("base model", _lineage(facts) or "none: trained from initial weights"),
-        ("autoencoder", recipe.autoencoder.source),
-        ("text encoders", ", ".join(recipe.text.source) if facts.reads_text else "none"),
+        ("autoencoder", public_name(recipe.autoencoder.source)),
+        ("text encoders", _encoders(facts)),
         ("schedule and prediction", f"{recipe.diffusion.schedule}, {recipe.diffusion.prediction}"),
         ("semantics", _pairs(recipe.conditioning.rules)),
         ("control", ", ".join(_control(facts)) or "none"),
@@ -170,6 +170,13 @@ def _training(facts: CardFacts) -> list[str]:
     ]
     lines = [f"| {name} | {_cell(text)} |" for name, text in rows]
     return ["| | |", "| --- | --- |", *lines, "", "`config.json` has every setting."]
+
+
+def _encoders(facts: CardFacts) -> str:
+    """Text encoders, of a model that reads text."""
+    return (
+        ", ".join(map(public_name, facts.trained.recipe.text.source * facts.reads_text)) or "none"
+    )
 
 
 def _control(facts: CardFacts) -> list[str]:
@@ -184,7 +191,7 @@ def _pairs(rules: Mapping[Any, Any]) -> str:
 def _lineage(facts: CardFacts) -> str:
     """The weights that it descends from, oldest first."""
     return ", then ".join(
-        f"{parent['source']} ({parent['weights']} weights"
+        f"{public_name(str(parent['source']))} ({parent['weights']} weights"
         + (f", {parent['images_seen']:,} images)" if parent["images_seen"] else ")")
         for parent in facts.trained.lineage
     )
@@ -243,6 +250,9 @@ def _protocols(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _is_path(value: Any) -> bool:
+    """Whether a setting, or one of several values, is a path of the author's machine."""
+    if isinstance(value, list | tuple):
+        return any(map(_is_path, value))
     return isinstance(value, str) and value.startswith(("/", "~"))
 
 
@@ -265,7 +275,7 @@ def _limits(facts: CardFacts) -> list[str]:
 def _licence(facts: CardFacts) -> list[str]:
     licence = facts.licence
     link = "" if licence.link is None else f", {_cell(licence.link)}"
-    return [f"Weights: {licence.model}{link}, as the author of this model states."]
+    return [f"Weights: {licence.model}{link}."]
 
 
 def _cell(text: object) -> str:

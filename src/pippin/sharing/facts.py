@@ -75,7 +75,8 @@ class CardFacts:
     @property
     def recipe_name(self) -> str:
         """Nearest recipe, and the number of settings that differ."""
-        return nearest_recipe(self.trained.recipe)
+        name, _, changes = nearest_recipe(self.trained.recipe).partition(" + ")
+        return f"{name}, {changes} settings differ" if changes else name
 
     @property
     def base_models(self) -> tuple[str, ...]:
@@ -134,7 +135,16 @@ def measures_of(trained: Trained, folder: Path) -> tuple[Row, ...]:
     return tuple(row for row in rows if row.protocol.get("model.sha256") == trained.sha256)
 
 
+def public_name(source: str) -> str:
+    """A source without the folders that only the author has: the last part of an absolute path."""
+    return Path(source).name if Path(source).is_absolute() else source
+
+
 def named_paths(trained: Trained) -> dict[str, str]:
-    """Setting -> path, of the absolute paths that config.json states to everyone."""
-    paths = path_settings(trained.recipe)
+    """File and setting -> absolute path, of those that the pushed files state to everyone."""
+    paths = {f"config.json: {name}": path for name, path in path_settings(trained.recipe).items()}
+    paths |= {
+        f"model.safetensors: ancestor {number}": str(parent["source"])
+        for number, parent in enumerate(trained.lineage, 1)
+    }
     return {name: path for name, path in paths.items() if Path(path).is_absolute()}

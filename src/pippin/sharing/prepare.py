@@ -17,7 +17,7 @@ from pippin.sampling.config import SamplingConfig
 from pippin.sampling.load import LoadedRun, load_run
 from pippin.sampling.sample import draw, sample_rows
 from pippin.sharing.card import CARD, SAMPLES, render_card
-from pippin.sharing.facts import CardFacts, Licence, measures_of, named_paths
+from pippin.sharing.facts import CardFacts, Licence, measures_of, named_paths, public_name
 from pippin.system.files import write_text
 from pippin.system.weight_checks import check_cast
 from pippin.types import Prompt
@@ -133,14 +133,14 @@ def _bundled(trained: Trained, folder: Path) -> tuple[str, ...]:
     names = [trained.recipe.autoencoder.source] * (folder / AUTOENCODER_FOLDER).is_dir()
     if any(folder.glob(f"{TEXT_FOLDER}*")):
         names += trained.recipe.text.source
-    return tuple(Path(name).name if Path(name).is_absolute() else name for name in names)
+    return tuple(map(public_name, names))
 
 
 def _public_notes(trained: Trained, facts: CardFacts) -> list[str]:
     """Notes on what everyone can read."""
     notes = [
-        f"config.json states {setting} {path}, which everyone can read"
-        for setting, path in named_paths(trained).items()
+        f"everyone can read a path of this machine: {place} {path}"
+        for place, path in named_paths(trained).items()
     ]
     if facts.bundled:
         notes.append(
