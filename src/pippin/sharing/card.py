@@ -174,9 +174,8 @@ def _training(facts: CardFacts) -> list[str]:
 
 def _encoders(facts: CardFacts) -> str:
     """Text encoders, of a model that reads text."""
-    return (
-        ", ".join(map(public_name, facts.trained.recipe.text.source * facts.reads_text)) or "none"
-    )
+    sources = facts.trained.recipe.text.source if facts.reads_text else ()
+    return ", ".join(map(public_name, sources)) or "none"
 
 
 def _control(facts: CardFacts) -> list[str]:
