@@ -43,7 +43,7 @@ class Hub:
     """sha256 -> content of an uploaded large file."""
     private: dict[str, bool] = field(default_factory=dict)
     tokens: set[str] = field(default_factory=set)
-    """What came in the header Authorization."""
+    """Values of the header Authorization."""
     url: str = ""
 
     def resolve(self, name: str, revision: str) -> tuple[str, dict[str, bytes]] | None:

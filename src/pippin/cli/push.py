@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pippin.sharing.upload import UploadTarget
 
 MAX_SAMPLES = 256
-"""Maximum number of images in the grid of a card."""
+"""Maximum number of images in the grid of a model card."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class PushCommand:
     license_link: str | None = None
     """Address of the licence's text; required for other."""
     data_license: str | None = None
-    """Licence of the training images, for the card; None = the card says that it is not stated."""
+    """Licence of the training images; None = the model card says that it is not stated."""
     private: bool = False
     """Create a model that only you, or your organisation, can see."""
     revision: str | None = None
@@ -48,7 +48,7 @@ class PushCommand:
     update: bool = False
     """Add a commit to a branch that holds a model already."""
     dry_run: bool = False
-    """Prepare the folder and print the card and the files; asks and sends nothing."""
+    """Prepare the folder and print the model card and the files; asks and sends nothing."""
     out: Path | None = None
     """New folder in which the pushed files stay; None = a temporary one."""
     weights: str | None = None
@@ -170,7 +170,7 @@ def _prepare(command: PushCommand, trained: "Trained", licence: "Licence", folde
 
 
 def _print_plan(command: PushCommand, folder: Path) -> None:
-    """Print the card and the files that a push would send."""
+    """Print the model card and the files that a push would send."""
     from pippin.sharing.card import CARD
     from pippin.sharing.upload import MAIN, folder_files
     from pippin.system.downloads import size_text

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Model card of a shared model: README.md with the hub's metadata, made from recorded facts.
 
-The card states nothing that is not recorded or given by the author. Text of others (names of
-classes, prompts, paths) is escaped: the hub renders the card as Markdown with HTML.
+The model card states nothing that is not recorded or given by the author. Text of others (names of
+classes, prompts, paths) is escaped: the hub renders the model card as Markdown with HTML.
 """
 
 import json
@@ -19,7 +19,7 @@ from pippin.system.text import printable
 CARD = "README.md"
 SAMPLES = "samples.png"
 LISTED = 20
-"""Maximum number of classes and of grid rows that a card lists."""
+"""Maximum number of classes and of grid rows that a model card lists."""
 CITATION = """\
 @inproceedings{berrada2024improved,
   title     = {On Improved Conditioning Mechanisms and Pre-training Strategies
@@ -36,7 +36,7 @@ CITATION = """\
 
 
 def render_card(facts: CardFacts) -> str:
-    """The card as Markdown with the hub's metadata."""
+    """The model card as Markdown with the hub's metadata."""
     sections = {
         "": _introduction(facts),
         "Use": _use(facts),
@@ -226,7 +226,7 @@ def _measure_line(row: Row) -> str:
 
 
 def _protocols(rows: Sequence[Row]) -> Iterator[str]:
-    """What the protocols share, and what each has of its own, without paths of the author."""
+    """Entries that the protocols share, and those of each, without paths of the author."""
     protocols = {row.fingerprint: row.protocol for row in rows}
     first = next(iter(protocols.values()))
     shared = {

@@ -59,7 +59,7 @@ class CardFacts:
 
     @property
     def source(self) -> str:
-        """What others type to load the model."""
+        """Name by which others load the model."""
         return HUB_PREFIX + self.name + (f"@{self.revision}" if self.revision else "")
 
     @property

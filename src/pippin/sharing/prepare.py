@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder that is pushed: an export, a grid of samples drawn from it, and the card."""
+"""The folder that is pushed: an export, a grid of samples drawn from it, and the model card."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ from pippin.types import Prompt
 
 @dataclass(frozen=True, kw_only=True)
 class ShareRequest:
-    """What the author asks of a push."""
+    """Request of a push."""
 
     name: str
     """USER/NAME."""
@@ -45,7 +45,7 @@ def prepare_folder(
 
     Args:
         trained: the weights.
-        run_folder: folder of the run, whose measures the card states; it may not exist.
+        run_folder: folder of the run, whose measures the model card states; it may not exist.
         folder: new or empty.
         request: what the author asks.
         console: for progress.
@@ -96,8 +96,8 @@ def _grid_prompts(trained: Trained, request: ShareRequest) -> tuple[str, ...]:
     prompts = request.prompts or trained.recipe.train.preview_prompts
     if is_text and request.num_samples and not prompts:
         raise ValueError(
-            "the card's grid needs prompts, and the recipe has no train.preview_prompts: type "
-            '--prompts "a red apple" ..., or --samples 0 for a card without samples'
+            "the model card's grid needs prompts, and the recipe has no train.preview_prompts: type "
+            '--prompts "a red apple" ..., or --samples 0 for no grid'
         )
     return prompts if is_text else ()
 
@@ -149,4 +149,4 @@ def _public_notes(trained: Trained, facts: CardFacts) -> list[str]:
         )
     if facts.measures:
         return notes
-    return [*notes, "the card has no measures: `pippin evaluate` records those of a run"]
+    return [*notes, "the model card has no measures: `pippin evaluate` records those of a run"]

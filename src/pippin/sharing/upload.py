@@ -203,7 +203,7 @@ def _refusal(name: str, status: int | None) -> str | None:
     if status == 400:
         return (
             f"the hub refuses the files of {name} (status 400): the licence may be unknown to it; "
-            "give --license other --license-link URL, and look at the card with --dry-run"
+            "give --license other --license-link URL, and look at the model card with --dry-run"
         )
     return None
 
