@@ -96,7 +96,7 @@ def _grid_prompts(trained: Trained, request: ShareRequest) -> tuple[str, ...]:
     prompts = request.prompts or trained.recipe.train.preview_prompts
     if is_text and request.num_samples and not prompts:
         raise ValueError(
-            "the model card's grid needs prompts, and the recipe has no train.preview_prompts: type "
+            "the grid of samples needs prompts, and the recipe has no train.preview_prompts: type "
             '--prompts "a red apple" ..., or --samples 0 for no grid'
         )
     return prompts if is_text else ()
