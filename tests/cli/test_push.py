@@ -3,6 +3,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import huggingface_hub.constants
 import pytest
@@ -13,6 +14,7 @@ from pippin.cli.main import main
 from pippin.runs.trained import load_trained_weights
 from pippin.sampling.load import load_run
 from pippin.system.offline import SWITCH
+from pippin.training.train import train
 
 NAME = "ada/emoji-first"
 TOKEN = "hf_" + "Secret0Token1" * 3
@@ -92,14 +94,17 @@ def test_a_dry_run_asks_nothing_and_shows_card_and_files(hub, finished_run, caps
     assert hub.requests == [] and (out / "samples.png").is_file()
 
 
-def test_a_licence_is_never_chosen(hub, finished_run, capsys, tmp_path):
-    run = shutil.copytree(finished_run, tmp_path / "run")
-    assert push(run, "--license", "CC BY") == 2
+def test_a_licence_is_never_chosen(hub, finished_run, capsys, monkeypatch):
+    assert push(finished_run, "--license", "CC BY") == 2
     assert "no identifier of the hub" in capsys.readouterr().err
-    assert push(run, "--license", "other") == 2
+    assert push(finished_run, "--license", "other") == 2
     assert "belong together" in capsys.readouterr().err
-    assert push("pippin/openmoji-mmdit-disentangled", "--dry-run") == 0
-    capsys.readouterr()
+    monkeypatch.setattr("pippin.sharing.facts.known_licence", lambda trained: None)
+    assert push(finished_run) == 2
+    assert "pippin does not choose one: type --license ID" in capsys.readouterr().err
+    assert push(finished_run, "--license", "mit", "--dry-run", "--samples", "0") == 0
+    assert "license: mit" in capsys.readouterr().out
+    assert hub.requests == []
 
 
 @pytest.mark.parametrize(
@@ -144,3 +149,34 @@ def test_no_token_no_network_offline_and_wrong_names(hub, finished_run, capsys, 
     said = capsys.readouterr().err
     assert "could not be pushed: no connection to" in said and TOKEN not in said
     assert hub.requests == []
+
+
+def test_measures_of_the_pushed_weights_are_in_the_card(hub, finished_run, capsys, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    assert main(["evaluate", str(run), "--parts", "held-out"]) == 0
+    capsys.readouterr()
+    assert push(run, "--dry-run", "--samples", "0") == 0
+    card = capsys.readouterr().out
+    measures = [line for line in card.splitlines() if line.startswith("| held-out")]
+    assert measures and all(" to " in line and line.endswith("` |") for line in measures)
+    assert str(tmp_path) not in card
+    assert push(run, "--dry-run", "--samples", "0", "--weights", "raw") == 0
+    assert "No measures of these weights are recorded" in capsys.readouterr().out
+
+
+def test_hub_models_are_evaluated_and_trained_further(hub, finished_run, recipe, capsys, tmp_path):
+    assert push(finished_run, "--samples", "0") == 0
+    commit = hub.branches[NAME]["main"]
+    assert main(["evaluate", f"hf://{NAME}@main", "--parts", "held-out"]) == 0
+    assert (tmp_path / "evaluated" / NAME / commit[:8] / "results.jsonl").is_file()
+    start = replace(recipe.init, run=f"hf://{NAME}")
+    short = replace(recipe.train, images=16, validate_every=0, preview_every=0)
+    train(replace(recipe, init=start, train=short), tmp_path / "next")
+    parent = load_trained_weights(str(tmp_path / "next")).lineage[-1]
+    assert parent["source"] == f"hf://{NAME}@{commit}"
+    assert parent["sha256"] == load_trained_weights(str(finished_run)).sha256
+
+
+def test_prompts_are_for_text_models(hub, finished_run, capsys):
+    assert push(finished_run, "--dry-run", "--prompts", "a cat") == 2
+    assert "this model reads no text: leave --prompts out" in capsys.readouterr().err
