@@ -37,6 +37,7 @@ LAYERS = [
     {"studies"},
     {"reports"},
     {"app"},
+    {"sharing"},
     {"cli"},
     {"__main__"},
 ]
@@ -69,6 +70,7 @@ FORBIDDEN = {
     "studies": {"planning", "interop", "bench", "preflight"},
     "reports": {"sampling", "training", "planning", "interop", "bench", "preflight"},
     "app": {"training", "planning", "interop", "bench", "preflight", "studies", "reports"},
+    "sharing": {"training", "planning", "interop", "bench", "preflight", "app"},
 }
 CONFIGURATIONS = [p.relative_to(PACKAGE) for p in PACKAGE.rglob("config.py")]
 # Modules under their earlier names, for programs that import them.

@@ -21,8 +21,8 @@ class ExportCommand:
     weights, class names, autoencoder."""
 
     run: Annotated[str, tyro.conf.Positional]
-    """A run folder (its newest intact checkpoint), an exported or converted folder, or the name of
-    a shipped model."""
+    """A run folder (its newest intact checkpoint), an exported or converted folder, the name of a
+    shipped model, or hf://USER/NAME."""
     out: Annotated[Path, tyro.conf.Positional]
     """New folder, or one left unfinished by the same command."""
     to: Literal["pippin", "diffusers"] = "pippin"

@@ -137,10 +137,11 @@ def load_run(
     autoencoder: str | None = None,
     checkpoint: int | None = None,
 ) -> LoadedRun:
-    """Load the newest good checkpoint of a run folder, or an exported or shipped model.
+    """Load the newest good checkpoint of a run folder, or an exported, shipped or hub model.
 
     Args:
-        source: a run folder, an exported folder, or a name that starts with ``pippin/``.
+        source: a run folder, an exported folder, a name that starts with ``pippin/``, or a model
+            of the hub, ``hf://USER/NAME`` or ``hf://USER/NAME@REVISION``.
         weights: ema, raw, or the name of a further average; None = the weights of an exported
             model, and ema of a run.
         console: for messages.

@@ -27,8 +27,8 @@ class InitConfig(Config):
 
     run: str | None = None
     """None: drawn from the seed. Otherwise a run folder, an exported folder or the name of a
-    shipped model (pippin/...), whose weights must fit this model except as transfer allows; in
-    a study also @NAME, one of its own runs."""
+    shipped model (pippin/...), or hf://USER/NAME@REVISION; its weights must fit this model except
+    as transfer allows. In a study also @NAME, one of its own runs."""
     weights: str = "ema"
     """Weights of the run: ema, raw, one of its train.ema_extra, such as ema-share-0.1, or an
     average of `pippin average`; an exported or shipped model has one kind only."""
