@@ -37,6 +37,7 @@ LAYERS = [
     {"studies"},
     {"reports"},
     {"app"},
+    {"publish"},
     {"cli"},
     {"__main__"},
 ]
@@ -68,6 +69,7 @@ FORBIDDEN = {
     "preflight": {"nn", "transfer", "objective", "training", "interop"},
     "studies": {"planning", "interop", "bench", "preflight"},
     "reports": {"sampling", "training", "planning", "interop", "bench", "preflight"},
+    "publish": {"training", "evaluation", "planning", "bench", "preflight", "studies", "reports"},
     "app": {"training", "planning", "interop", "bench", "preflight", "studies", "reports"},
 }
 CONFIGURATIONS = [p.relative_to(PACKAGE) for p in PACKAGE.rglob("config.py")]
