@@ -25,11 +25,12 @@ from pippin.interop.diffusers_config import class_of, to_scheduler
 from pippin.interop.diffusers_format import SCHEDULER_FILE, Exported, to_diffusers, write_denoiser
 from pippin.interop.plain_autoencoder import plain_autoencoder
 from pippin.publish.cards import pipeline_card
+from pippin.publish.model_folder import write_model_folder
 from pippin.publish.standard import DIT_PIPELINE, STANDARDS, find_obstacles
 from pippin.publish.text_parts import text_parts, write_text_parts
-from pippin.runs.exports import LAST_FILE, NOTE, writing_export
+from pippin.runs.exports import writing_export
 from pippin.runs.latents import check_latents
-from pippin.runs.trained import Trained, export
+from pippin.runs.trained import Trained
 from pippin.sampling.config import GuidanceConfig
 from pippin.system.files import make_folder, sync_tree, write_json, write_text
 
@@ -151,9 +152,7 @@ def _write_own(
     folder = out / MODEL_FOLDER
     notes = [f"no pipeline of diffusers draws this model: {reason}" for reason in obstacles]
     notes.append(f"{PROGRAM} needs an installed pippin, whose code it runs")
-    # An export that was stopped after this step has nothing left to write here.
-    if (folder / NOTE).exists() or not (folder / LAST_FILE).is_file():
-        notes += export(trained, folder, dtype, text_encoders=text_encoders)
+    notes += write_model_folder(trained, folder, dtype, text_encoders=text_encoders)
     write_text(folder / "pippin_model.py", _program("pippin_model"))
     write_text(out / PROGRAM, _program("pippin_pipeline"))
     index = {

@@ -17,9 +17,10 @@ from typing import Any
 import torch
 
 from pippin.publish.cards import space_card
-from pippin.runs.exports import LAST_FILE, NOTE, writing_export
+from pippin.publish.model_folder import write_model_folder
+from pippin.runs.exports import writing_export
 from pippin.runs.inputs import reads_text
-from pippin.runs.trained import Trained, export
+from pippin.runs.trained import Trained
 from pippin.system.files import sync_tree, write_text
 from pippin.system.installation import PACKAGE
 
@@ -61,11 +62,8 @@ def write_space(trained: Trained, out: Path, dtype: torch.dtype = torch.float32)
         "sha256": trained.sha256,
         "dtype": str(dtype),
     }
-    notes: list[str] = []
     with writing_export(out, facts):
-        model = out / "model"
-        if (model / NOTE).exists() or not (model / LAST_FILE).is_file():
-            notes = export(trained, model, dtype)
+        notes = write_model_folder(trained, out / "model", dtype)
         ignored = shutil.ignore_patterns(*SKIPPED)
         shutil.copytree(PACKAGE, out / "pippin", ignore=ignored, dirs_exist_ok=True)
         sync_tree(out / "pippin")
