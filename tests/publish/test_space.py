@@ -38,7 +38,7 @@ def test_a_space_holds_a_copy_of_the_code_without_shipped_models(space):
 
 def test_the_program_opens_the_playground_on_all_addresses(space, monkeypatch):
     started = []
-    monkeypatch.setattr(runpy, "run_module", lambda name, run_name: started.append(sys.argv))
+    monkeypatch.setattr(runpy, "run_module", lambda name, run_name: started.append([*sys.argv]))
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "argv", ["app.py"])
     runpy.run_path(str(space / "app.py"), run_name="__main__")

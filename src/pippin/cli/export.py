@@ -102,6 +102,10 @@ def _export_pipeline(trained: "Trained", command: ExportCommand, dtype: "torch.d
 
 def _export_space(trained: "Trained", command: ExportCommand, dtype: "torch.dtype") -> str:
     """Write a Space."""
+    if not command.text_encoder:
+        raise ConfigError(
+            "--no-text-encoder: a Space draws with its own text encoders; leave it out"
+        )
     from pippin.publish.space import write_space
 
     _print_notes(write_space(trained, command.out, dtype))
