@@ -37,7 +37,7 @@ from pippin.sampling.sample import draw
 
 SIDE, STEPS, SCALE, SEEDS = 8, 4, 2.0, [3, 4]
 TOLERANCE = 5e-6
-"""Of pixels in [0, 1]."""
+"""Tolerance of pixels in [0, 1]."""
 NO_CONTROL = ControlConfig(high=(), low=())
 SHAPE = {"depth": 2, "width": 32, "num_heads": 2}
 

@@ -169,7 +169,7 @@ def _write_own(
 def _finish(
     out: Path, index: Mapping[str, Any], call: str, notes: list[str], trained: Trained
 ) -> Written:
-    """Write the card, and then the index, without which no pipeline is found."""
+    """Write README.md, and then the index, without which no pipeline is found."""
     write_text(out / "README.md", pipeline_card(trained, call, notes))
     write_json(out / MODEL_INDEX, json.loads(json.dumps(index)))
     return Written(call=call, notes=tuple(notes))
