@@ -38,6 +38,7 @@ LAYERS = [
     {"reports"},
     {"app"},
     {"sharing"},
+    {"publish"},
     {"cli"},
     {"__main__"},
 ]
@@ -69,6 +70,7 @@ FORBIDDEN = {
     "preflight": {"nn", "transfer", "objective", "training", "interop"},
     "studies": {"planning", "interop", "bench", "preflight"},
     "reports": {"sampling", "training", "planning", "interop", "bench", "preflight"},
+    "publish": {"training", "evaluation", "planning", "bench", "preflight", "studies", "reports"},
     "app": {"training", "planning", "interop", "bench", "preflight", "studies", "reports"},
     "sharing": {"training", "planning", "interop", "bench", "preflight", "app"},
 }
