@@ -60,7 +60,8 @@ def part_of_file(name: str) -> str | None:
 
 
 def shard_metadata(places: Mapping[str, tuple[Size, Size]]) -> dict[str, str]:
-    """Metadata of a file's header.
+    """Metadata of a file's header: one entry, because safetensors writes several in random order,
+    and equal states are to have equal files.
 
     Args:
         places: tensor -> (offsets of its shard, size of the full tensor).
@@ -69,7 +70,7 @@ def shard_metadata(places: Mapping[str, tuple[Size, Size]]) -> dict[str, str]:
         name: {OFFSETS: list(offsets), SIZE: list(size)}
         for name, (offsets, size) in places.items()
     }
-    return {SHARDING: json.dumps(entries), "format": "pt"}
+    return {SHARDING: json.dumps(entries)}
 
 
 def read_index(folder: Path, files: Iterable[str]) -> dict[str, ShardedTensor]:
