@@ -1,4 +1,5 @@
-# Three commands for a fresh clone: `make demo`, `make test` and `make docs`.
+# Three commands for a fresh clone: `make demo`, `make test` and `make docs`. `make dist` builds a
+# release.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -14,7 +15,7 @@ WORKERS := -n 3 --dist worksteal
 # Files or folders whose tests `make coverage` runs.
 TESTS ?= tests
 
-.PHONY: demo test coverage docs lint clean
+.PHONY: demo test coverage docs lint dist clean
 
 demo: $(VENV)/.installed
 	$(BIN)/pippin demo --budget $(BUDGET)
@@ -39,6 +40,13 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/mypy
 
+# Wheel and source distribution of a release in dist/; nothing is uploaded.
+dist: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[release]'
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -56,4 +64,4 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache site coverage .coverage*
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache site coverage .coverage*

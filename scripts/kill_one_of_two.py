@@ -4,6 +4,7 @@
     python scripts/kill_one_of_two.py --folder DIR --kills 10
     python scripts/kill_one_of_two.py --folder DIR --kills 4 --overlap
     python scripts/kill_one_of_two.py --folder DIR --kills 4 --parallel fsdp --images 1600
+    python scripts/kill_one_of_two.py --folder DIR --kills 4 --parallel fsdp --sharded
 
 One trial is undisturbed. In the others torchrun is started, one of its ranks is killed, torchrun
 ends the other one, and the same command with --resume resumes; a trial ends when its run finishes,
@@ -178,10 +179,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of ranks and moments")
     parser.add_argument("--parallel", choices=("ddp", "fsdp"), default="ddp")
     parser.add_argument("--overlap", action="store_true", help="train.checkpoint_overlap")
+    parser.add_argument("--sharded", action="store_true", help="train.checkpoint_format sharded")
     parser.add_argument("--images", type=int, default=9600)
     args = parser.parse_args()
     options = ["--train.parallel", args.parallel, "--train.images", str(args.images)]
     options += ["--train.checkpoint-overlap", str(args.overlap)]
+    layout = "sharded" if args.sharded else "safetensors"
+    options += ["--train.checkpoint-format", layout]
     folder, draws, kills = args.folder.resolve(), random.Random(args.seed), Kills()
     folder.mkdir(parents=True)
     started = time.monotonic()
@@ -199,12 +203,12 @@ def main() -> int:
             key for key in {**expected, **result} if expected.get(key) != result.get(key)
         ]
     batches = sum(name.startswith("batch") for name in expected)
-    print("| parallel | overlap | kills of rank 0, 1 | trials | files | batches | |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| parallel | checkpoints | overlap | kills of rank 0, 1 | trials | files | batches | |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     verdict = f"DIFFERENT: {differing[:3]}" if differing else "all equal"
     counts = f"{kills.ranks.count(0)}, {kills.ranks.count(1)}"
     print(
-        f"| {args.parallel} | {args.overlap} | {counts} | {trials} | "
+        f"| {args.parallel} | {layout} | {args.overlap} | {counts} | {trials} | "
         f"{len(expected) - batches} | {batches} | {verdict} |"
     )
     print(f"the other rank ended {max(kills.seconds):.1f} s or less after a kill")

@@ -21,6 +21,7 @@ from pippin.cli.parsing.options import chosen_data, parse
 from pippin.cli.parsing.verb_help import EXAMPLES, SHARED_FLAGS
 from pippin.cli.plan import PlanCommand
 from pippin.cli.play import PlayCommand
+from pippin.cli.push import PushCommand
 from pippin.cli.recaption import RecaptionCommand
 from pippin.cli.reference import ReferenceCommand
 from pippin.cli.report import ReportCommand
@@ -144,6 +145,7 @@ WHOLE = {
     "export": ExportCommand,
     "average": AverageCommand,
     "play": PlayCommand,
+    "push": PushCommand,
     "report": ReportCommand,
     "reference": ReferenceCommand,
 }
@@ -158,7 +160,7 @@ VERBS = {
     "autoencoder": autoencoder,
     "cache": cache,
     "completion": completion,
-    "show": lambda words: find_recipe(words),
+    "show": lambda words: words[0].startswith("hf://") or find_recipe(words),
 }
 
 

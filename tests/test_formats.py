@@ -20,6 +20,7 @@ from pippin.bench.record import BenchRecord
 from pippin.cli.main import main
 from pippin.data.cache.caption_cache import build_bank
 from pippin.data.cache.manifest import MANIFEST, Manifest, check_shards, load_manifest, shard_fault
+from pippin.data.folder.scan import Index, _load_index, _save_index
 from pippin.data.importing.config import ImportConfig
 from pippin.data.importing.import_sources import FileShard
 from pippin.data.importing.parts import read_part
@@ -29,7 +30,9 @@ from pippin.evaluation.reference import load_statistics
 from pippin.reports.report_data import open_source
 from pippin.runs.components import Components
 from pippin.runs.folder import RunFolder
+from pippin.runs.inputs import read_inputs
 from pippin.runs.plan_met import PlanMet
+from pippin.runs.storage.average_snapshots import load_snapshot, save_snapshot
 from pippin.runs.trained import load_trained_weights
 from pippin.studies.results import read
 from pippin.system.formats import (
@@ -155,8 +158,13 @@ def restate_arrays(path):
         np.savez(path, **dict(arrays) | {VERSION: np.asarray(99)})
 
 
+def write_newer(path):
+    Path(path).write_text(json.dumps({VERSION: 99, "data": {}}))
+
+
 NEWER = {
     "run": (restate_json, "run/config.json", lambda: load_trained_weights("run")),
+    "inputs": (write_newer, "run/inputs.json", lambda: read_inputs(Path("run"))),
     "checkpoint": (
         restate_json,
         "run/checkpoints/8/state.json",
@@ -210,7 +218,11 @@ def test_a_newer_version_is_refused_by_name_and_nothing_is_written_over(kind, ne
     restate, path, read_it = NEWER[kind]
     restate(path)
     before = Path(path).read_bytes()
-    said = rf"{Path(path).name}.* newer pippin: {kind} format 99, this one reads up to 1; upgrade"
+    newest_read = FORMATS[kind]
+    said = (
+        rf"{Path(path).name}.* newer pippin: {kind} format 99, this one reads up to "
+        rf"{newest_read}; upgrade"
+    )
     with pytest.raises(FormatError, match=said):
         read_it()
     assert Path(path).read_bytes() == before
@@ -222,8 +234,31 @@ def test_measures_of_a_run_of_a_newer_version_are_refused(newest):
         open_source(Path("run"))
 
 
-def test_every_kind_is_sampled_but_what_is_made_again_or_new():
-    assert set(NEWER) == set(FORMATS) - {"image index", "inputs"}
+def test_every_kind_is_refused_but_the_index_which_is_rebuilt():
+    assert set(NEWER) == set(FORMATS) - {"image index", "average snapshot"}
+
+
+def test_a_snapshot_of_a_newer_version_is_refused(tmp_path):
+    path = save_snapshot(tmp_path, 8, {"ema-power-0.1": {"weight": torch.ones(1)}})
+    restate_metadata(path, "pippin")
+    with pytest.raises(FormatError, match=r"8\.safetensors .* average snapshot format 99"):
+        load_snapshot(path)
+
+
+def test_an_image_index_of_a_newer_version_is_scanned_again(tmp_path):
+    path = tmp_path / "index.json"
+    _save_index(path, Index(files={}))
+    assert json.loads(path.read_text())[VERSION] == FORMATS["image index"]
+    path.write_text(json.dumps({VERSION: 99, "files": {}}))
+    with pytest.raises(FormatError, match="newer pippin: image index format 99"):
+        Index.load(path)
+    assert _load_index(path) == {}
+
+
+def test_the_page_of_decisions_lists_every_kind():
+    page = (SAMPLES.parents[1] / "docs/project/decisions.md").read_text(encoding="utf-8")
+    table = page.partition("## Compatibility")[2].partition("\n## ")[0]
+    assert [kind for kind in FORMATS if f"`{kind}`" not in table] == []
 
 
 @pytest.mark.parametrize("version", [-1, 1.0, "one", True, [1]])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pippin.evaluation.metric import MetricKind
     from pippin.evaluation.metric_registry import declare_metric
     from pippin.evaluation.runs.evaluate import evaluate_run
+    from pippin.images.display import show_images
     from pippin.recipes.recipe import Recipe
     from pippin.recipes.table import get_recipe
     from pippin.reports.report import render_report
@@ -48,6 +49,7 @@ __all__ = [
     "register_denoiser",
     "render_report",
     "run_study",
+    "show_images",
     "train",
 ]
 _MODULES = {
@@ -69,6 +71,7 @@ _MODULES = {
     "register_denoiser": "denoisers.registry",
     "render_report": "reports.report",
     "run_study": "studies.runner",
+    "show_images": "images.display",
     "train": "training.train",
 }
 

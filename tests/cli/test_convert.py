@@ -70,7 +70,7 @@ def test_a_pipeline_becomes_a_model_that_samples(tmp_path, capsys):
     assert main(["sample", str(out), "--labels", "2", *place]) == 0
     assert len(list((tmp_path / "samples").glob("seed-*-class-2.png"))) == 3
     back = tmp_path / "back"
-    assert main(["export", str(out), str(back), "--to", "diffusers"]) == 0
+    assert main(["export", str(out), str(back), "--to", "diffusers-model"]) == 0
     again = diffusers.DiTTransformer2DModel.from_pretrained(back, low_cpu_mem_usage=False)
     for name, value in theirs.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
@@ -100,7 +100,7 @@ def test_measured_numbers_go_to_diffusers_and_back_with_an_autoencoder(tmp_path,
     export(measured, tmp_path / "measured")
     capsys.readouterr()
     there = tmp_path / "there"
-    assert main(["export", str(tmp_path / "measured"), str(there), "--to", "diffusers"]) == 0
+    assert main(["export", str(tmp_path / "measured"), str(there), "--to", "diffusers-model"]) == 0
     said = capsys.readouterr().out
     assert "mean [1.0, -2.0, 3.0, 0.5] and std [0.5, 2.0, 4.0, 1.5]" in said
     assert f"the autoencoder in {there / 'vae'} applies them" in said

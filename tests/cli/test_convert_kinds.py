@@ -82,7 +82,7 @@ def test_the_kind_goes_to_diffusers_and_back(tmp_path, pair, capsys):
     converted(capsys, tmp_path / "checkpoint/transformer", tmp_path / "out")
     for command in (
         ["export", str(tmp_path / "out"), str(tmp_path / "again")],
-        ["export", str(tmp_path / "out"), str(tmp_path / "theirs"), "--to", "diffusers"],
+        ["export", str(tmp_path / "out"), str(tmp_path / "theirs"), "--to", "diffusers-model"],
     ):
         assert main(command) == 0
         assert "raw weights, images seen: unknown" in capsys.readouterr().out

@@ -63,7 +63,7 @@ def test_published_weights_become_a_folder(tmp_path, name, capsys):
         assert tensor in printed
     if name != "mdtv2":  # which has no class in diffusers
         there, back = tmp_path / "there", tmp_path / "back"
-        assert main(["export", str(tmp_path / "out"), str(there), "--to", "diffusers"]) == 0
+        assert main(["export", str(tmp_path / "out"), str(there), "--to", "diffusers-model"]) == 0
         assert main(["convert", str(there), str(back), "--from", "diffusers"]) == 0
         again = load_file(back / "model.safetensors")
         assert set(again) == set(trained.tensors)

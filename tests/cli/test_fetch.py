@@ -4,13 +4,10 @@
 import hashlib
 import json
 import shutil
-import threading
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote, urlsplit
 
 import huggingface_hub.constants
 import pytest
+from hub_server import COMMIT, serving_hub
 
 import pippin.evaluation.features.published_files as published_files
 from pippin.cli.main import main
@@ -21,100 +18,15 @@ from pippin.encoders.source import find_autoencoder
 from pippin.evaluation.features.published_files import PublishedFile
 from pippin.evaluation.runs.named_models import AUTOENCODER_FILES, ENCODER_FILES
 from pippin.system.downloads import check_space, download_file, size_text
-from pippin.system.offline import LIBRARY_SWITCHES, SWITCH
+from pippin.system.offline import SWITCH
 
-COMMIT = "a" * 40
 AUTOENCODER, CLIP = "stabilityai/sd-vae-ft-mse", "openai/clip-vit-large-patch14"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-
-
-@dataclass
-class Hub:
-    """State of the server: model -> file name -> content, and what it was asked."""
-
-    models: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    requests: list[str] = field(default_factory=list)
-    refusals: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """Model -> status and error code of every answer."""
-    damage: list[str] = field(default_factory=list)
-    """Files that are sent damaged, once for each entry."""
-    files: dict[str, bytes] = field(default_factory=dict)
-    """Path -> content of plain files, which may be asked for in parts."""
-
-
-class Handler(BaseHTTPRequestHandler):
-    """The requests of the hub's client: facts, tree and files of a model."""
-
-    def do_HEAD(self):
-        self.do_GET(send_body=False)
-
-    def do_GET(self, send_body=True):
-        hub: Hub = self.server.hub
-        path = unquote(urlsplit(self.path).path).strip("/")
-        hub.requests.append(f"{self.command} {path}")
-        if path in hub.files:
-            return self.send_part(hub.files[path])
-        name = next((n for n in {**hub.models, **hub.refusals} if f"{n}/" in f"{path}/"), None)
-        if name is None or name in hub.refusals:
-            status, code = hub.refusals.get(name, (404, "RepoNotFound"))
-            return self.answer(status, b"", {"X-Error-Code": code}, send_body)
-        files, rest = hub.models[name], path.partition(name)[2].strip("/").split("/")
-        if path.startswith("api/models/"):
-            content = tree(files) if rest[:1] == ["tree"] else facts(name, files)
-            return self.answer(200, json.dumps(content).encode(), {}, send_body)
-        file = "/".join(rest[2:])  # resolve/COMMIT/FILE
-        if file not in files:
-            return self.answer(404, b"", {"X-Error-Code": "EntryNotFound"}, send_body)
-        content = files[file]
-        headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}
-        if send_body and file in hub.damage:
-            hub.damage.remove(file)
-            content = bytes(len(content))
-        return self.answer(200, content, headers, send_body)
-
-    def send_part(self, content):
-        start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=")[:-1])
-        self.answer(206 if start else 200, content[start:], {}, True)
-
-    def answer(self, status, body, headers, send_body):
-        self.send_response(status)
-        for name, value in (headers | {"Content-Length": str(len(body))}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        if send_body:
-            self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-def lfs(content):
-    return {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
-
-
-def facts(name, files):
-    """Answer to a question for a model, with metadata of its files."""
-    siblings = [
-        {"rfilename": file, "size": len(content), "blobId": "0" * 40}
-        | ({"lfs": lfs(content) | {"pointerSize": 100}} if file.endswith("tensors") else {})
-        for file, content in files.items()
-    ]
-    return {"id": name, "modelId": name, "sha": COMMIT, "siblings": siblings, "tags": []}
-
-
-def tree(files):
-    return [
-        {"type": "file", "path": file, "size": len(content), "oid": "0" * 40}
-        | ({"lfs": lfs(content) | {"oid": lfs(content)["sha256"], "pointerSize": 100}})
-        for file, content in files.items()
-    ]
 
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     """The server, an empty cache, no switch, and two models with files that nobody reads."""
-    for name in (SWITCH, *LIBRARY_SWITCHES):
-        monkeypatch.delenv(name, raising=False)
     config = json.dumps({"_class_name": "AutoencoderKL"}).encode()
     models = {
         AUTOENCODER: {"config.json": config, WEIGHTS: b"vae" * 1000, "old.ckpt": b"x" * 9000},
@@ -125,21 +37,8 @@ def hub(monkeypatch, tmp_path):
             "pytorch_model.bin": b"y" * 9000,
         },
     }
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.hub = Hub(models=models)
-    constants = huggingface_hub.constants
-    url = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    template = url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    server.hub.url = constants.ENDPOINT
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server.hub
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving_hub(monkeypatch, tmp_path / "cache", models) as hub:
+        yield hub
 
 
 def fetch(*words):

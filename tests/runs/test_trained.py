@@ -15,9 +15,12 @@ from safetensors.torch import load_file, save_file
 from pippin.cli.main import main
 from pippin.config import ConfigError
 from pippin.denoisers.mmdit.config import MMDiTConfig
+from pippin.distributed.world import World
 from pippin.runs import checkpoint as checkpoint_module
 from pippin.runs.components import Components
 from pippin.runs.folder import RunFolder
+from pippin.runs.overview import overview
+from pippin.runs.storage.sharded_checkpoint import save_sharded_checkpoint
 from pippin.runs.trained import export, load_trained_weights
 from pippin.sampling.load import load_run
 from pippin.sampling.sample import draw
@@ -91,6 +94,29 @@ def test_each_average_of_a_run_is_sampled_by_its_name(recipe, tmp_path):
     wrong = replace(less, sampling=replace(less.sampling, weights=name))
     with pytest.raises(ConfigError, match=r"ema-share-0\.5 is no average of this .*: ema, raw;"):
         train(wrong, tmp_path / "new")
+
+
+@pytest.fixture
+def sharded_run(finished_run, tmp_path):
+    """The run with its newest checkpoint sharded, as one process writes it."""
+    run = shutil.copytree(finished_run, tmp_path / "sharded")
+    shutil.rmtree(run / "checkpoints")
+    whole = checkpoint_module.load_checkpoint(finished_run / "checkpoints/64")
+    save_sharded_checkpoint(run / "checkpoints", whole, keep=1, world=World())
+    return run
+
+
+def test_a_sharded_checkpoint_is_exported_to_the_same_file_and_resumed(
+    finished_run, sharded_run, exported, recipe, tmp_path
+):
+    assert main(["export", str(sharded_run), str(tmp_path / "out")]) == 0
+    written, expected = (folder / "model.safetensors" for folder in (tmp_path / "out", exported))
+    assert written.read_bytes() == expected.read_bytes()
+    for weights in ("ema", "raw"):
+        own, other = (load_trained_weights(str(r), weights) for r in (sharded_run, finished_run))
+        assert own.sha256 == other.sha256 and own.images_seen == 64
+    train(recipe, sharded_run, resume=True, console=QUIET)
+    assert overview(sharded_run).state == "finished"
 
 
 def test_half_precision_rounds_and_nothing_else(finished_run, tmp_path):

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -30,10 +31,11 @@ class _Installed:
 def installed(monkeypatch, tmp_path):
     """Pretend that the package lies in site-packages, with a record of where it came from."""
 
-    def pretend(url=None):
+    def pretend(url=None, name="pippin"):
         place = tmp_path / "lib" / "site-packages" / "pippin"
         monkeypatch.setattr(installation, "PACKAGE", place)
-        monkeypatch.setattr(installation, "distribution", lambda name: _Installed(url))
+        monkeypatch.setattr(installation, "packages_distributions", lambda: {"pippin": [name]})
+        monkeypatch.setattr(installation, "distribution", lambda _: _Installed(url))
 
     return pretend
 
@@ -56,13 +58,31 @@ def test_a_wheel_is_completed_by_name(installed):
     assert pip_command("text") == "pip install 'pippin[text]'"
 
 
+def test_a_distribution_of_another_name_is_completed_by_that_name(installed):
+    installed(name="pippin-recipes")
+    assert pip_command("text", "fid") == "pip install 'pippin-recipes[text,fid]'"
+
+
+def test_the_name_of_the_distribution_stands_in_pyproject_alone():
+    """Its own extras refer to each other by name, so it stands in that file twice."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lookup = re.compile(r"(?:distribution|version|requires|metadata)\([\"']pippin[\"']\)")
+    for path in (ROOT / "src").rglob("*.py"):
+        found = lookup.findall(path.read_text(encoding="utf-8"))
+        assert not found, f"{path.name}: {found}; use distribution_name"
+    own = [name for name in settings["optional-dependencies"]["dev"] if "[" in name]
+    assert f"{settings['name']}[" in own[0]
+
+
 def test_an_installation_remembers_its_clone(installed, tmp_path):
     clone = tmp_path / "my clone"
     installed(f"{clone.as_uri()}")
     assert "%20" in clone.as_uri()
     assert pip_command("text") == "pip install 'pippin[text]'"  # the clone is gone
-    clone.mkdir()
-    (clone / "pyproject.toml").write_text('[project]\nname = "pippin"\n')
+    (clone / "src" / "pippin").mkdir(parents=True)
+    (clone / "pyproject.toml").touch()
+    assert pip_command("text") == "pip install 'pippin[text]'"  # another project lies there
+    (clone / "src" / "pippin" / "__init__.py").touch()
     assert shlex.split(pip_command("text"))[-1] == f"{clone}[text]"
 
 

@@ -39,6 +39,8 @@ def test_places_without_their_secrets(place, shown):
         ("no folder https:/u:S@h/a?sig=S", "no folder https://h/a"),
         ("C:/a@b/c.png is not there", "C:/a@b/c.png is not there"),
         ("is it there? x = 3", "is it there? x = 3"),
+        ("Bearer hf_0123456789abcdefGHIJ is refused", "Bearer  is refused"),
+        ("no module hf_hub and hf_xet_uploads", "no module hf_hub and hf_xet_uploads"),
     ],
 )
 def test_messages_without_secrets(text, shown):

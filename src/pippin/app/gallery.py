@@ -5,14 +5,9 @@ All text of users passes :func:`escaped`. Beside HTML's own characters it escape
 template languages that gradio applies to HTML.
 """
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 
-from jaxtyping import UInt8
 from markupsafe import Markup, escape
-from PIL import Image
-from torch import Tensor
 
 from pippin.app.session import PlaySession
 from pippin.app.sheet import Request, Sheet
@@ -31,13 +26,6 @@ def escaped(text: object) -> Markup:
     for letter in "{}$`":
         safe = safe.replace(letter, f"&#{ord(letter)};")
     return Markup(safe)
-
-
-def png_uri(pixels: UInt8[Tensor, "3 height width"]) -> str:
-    """An image as a data URI, so that nothing is written to disk."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(buffer, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def sheet_html(sheet: Sheet, names: Sequence[str], finished: Finished) -> str:

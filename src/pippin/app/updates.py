@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pippin.app.commands import python_program, sample_commands
-from pippin.app.gallery import png_uri, problem_html, sheet_html, status_html
+from pippin.app.gallery import problem_html, sheet_html, status_html
 from pippin.app.session import PlaySession
 from pippin.app.sheet import Request, Sheet
+from pippin.images.display import png_uri
 from pippin.system.text import print_text
 
 MEMORY_ADVICE = "there is not enough memory: ask for a smaller aspect, or close other programs"

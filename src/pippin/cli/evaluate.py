@@ -14,6 +14,7 @@ from pippin.cli.parsing.options import DataLocation, chosen_data, parse
 from pippin.cli.parsing.verb_help import HELP
 from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, check_squares
 from pippin.distributed.ranks import get_world_size, is_rank0
+from pippin.encoders.config import HUB_PREFIX
 from pippin.evaluation.config import PRESETS, EvaluationConfig, PresetName
 from pippin.sampling.config import SamplingConfig
 from pippin.system.text import plain_text, print_text
@@ -23,9 +24,14 @@ if TYPE_CHECKING:
 
 MIN_TABLE_WIDTH = 130
 """Minimum width of the table of measures, so that no fingerprint is truncated."""
+EVALUATED = Path("evaluated")
+"""Folder of the results of hub models, which have no folder of their own."""
+COMMIT_DIGITS = 8
+"""Digits of a commit in a folder's name."""
 
 
 USAGE = f"""usage: pippin evaluate RUN_OR_FOLDER [options]
+       pippin evaluate hf://USER/NAME --data.path FOLDER ...
        pippin evaluate RUN --preset {"|".join(PRESETS)} --data.path FOLDER ...
        pippin evaluate --help lists the options; with RUN, its own defaults"""
 
@@ -83,17 +89,20 @@ def main(argv: list[str]) -> int:
         _print_options(argv)
         return 0 if argv else 2
     folder, rest = Path(argv[0]), argv[1:]
+    if argv[0].startswith(HUB_PREFIX):
+        _hub_model(argv[0], rest)
+        return 0
     if not folder.is_dir() and (folder.suffix != ".npz" or not folder.is_file()):
         raise ValueError(
             f"{folder} does not exist; give a run folder, a folder of images or a .npz of them"
         )
     preset = _preset_name(rest)
-    from pippin.runs.folder import SHARED_WEIGHTS_FILE
+    from pippin.runs.folder import SHARED_WEIGHTS_FILE, RunFolder
 
     names = ("config.json", SHARED_WEIGHTS_FILE)
     is_run = preset is not None or any((folder / name).exists() for name in names)
     if is_run:
-        _run(folder, preset, rest)
+        _run(str(folder), RunFolder(folder), preset, rest)
         return 0
     result = _folder(folder, rest)
     if result is None:  # a rank other than 0
@@ -122,22 +131,37 @@ def _print_options(argv: list[str]) -> None:
                 parse(type(default), prog, argv, default, EVALUATE_OPTIONS)
 
 
-def _run(folder: Path, preset: PresetName | None, arguments: list[str]) -> None:
+def _hub_model(source: str, arguments: list[str]) -> None:
+    """Evaluate a model of the hub; its results go to ``evaluated/USER/NAME/COMMIT``."""
+    from pippin.runs.folder import RunFolder
+    from pippin.runs.hub_source import parse_hub_source, pin_source
+
+    pinned = pin_source(source)
+    hub = parse_hub_source(pinned)
+    place = RunFolder(EVALUATED / hub.name / str(hub.revision)[:COMMIT_DIGITS])
+    _run(pinned, place, _preset_name(arguments), arguments)
+
+
+def _run(source: str, place: "RunFolder", preset: PresetName | None, arguments: list[str]) -> None:
     """Evaluate a run, or its checkpoints one after the other; rank 0 prints and records.
 
     Of all checkpoints, those are skipped that are damaged, or that training removes meanwhile.
+
+    Args:
+        source: a run or an exported model.
+        place: folder of the results; that of the run itself.
+        preset: name of a zero-shot evaluation; None = the run's own.
+        arguments: options.
 
     Raises:
         CheckpointError: the chosen checkpoint is unusable, or the last one of all.
     """
     from pippin.runs.checkpoint import CheckpointError
-    from pippin.runs.folder import RunFolder
-    from pippin.runs.trained import trained_sampling
+    from pippin.runs.trained import trained_recipe, trained_sampling
 
-    place = RunFolder(folder)
-    recipe = place.recipe()
+    recipe = trained_recipe(source)
     default: EvaluateRunCommand | EvaluatePresetCommand = EvaluateRunCommand(
-        evaluation=recipe.evaluation, sampling=trained_sampling(str(folder), recipe)
+        evaluation=recipe.evaluation, sampling=trained_sampling(source, recipe)
     )
     if preset is not None:
         default = _preset_command(preset, default.sampling)
@@ -146,7 +170,7 @@ def _run(folder: Path, preset: PresetName | None, arguments: list[str]) -> None:
     chosen = _chosen_checkpoints(place, command.checkpoint)
     for checkpoint in chosen:
         try:
-            measures = _measures(place, command, checkpoint)
+            measures = _measures(source, place, command, checkpoint)
         except CheckpointError as error:
             if checkpoint == chosen[-1]:
                 raise
@@ -190,6 +214,7 @@ def _chosen_checkpoints(place: "RunFolder", text: str | None) -> list[int | None
 
 
 def _measures(
+    source: str,
     place: "RunFolder",
     command: EvaluateRunCommand | EvaluatePresetCommand,
     checkpoint: int | None,
@@ -197,16 +222,19 @@ def _measures(
     """Measures of one checkpoint; None on ranks other than 0, which only sample."""
     from pippin.evaluation.runs.evaluate import evaluate_run, run_protocol, with_fingerprints
     from pippin.evaluation.runs.zero_shot import evaluate_zero_shot
+    from pippin.runs.trained import trained_recipe
     from pippin.sampling.group import join_sampling_group, with_local_device
     from pippin.sampling.load import load_run
     from pippin.sampling.sample import sample_as_worker
 
-    recipe = replace(place.recipe(), evaluation=command.evaluation, sampling=command.sampling)
+    recipe = replace(
+        trained_recipe(source), evaluation=command.evaluation, sampling=command.sampling
+    )
     recipe = with_local_device(recipe)
     with join_sampling_group(recipe) as sampling_group:
         own = None if isinstance(command, EvaluatePresetCommand) else command.data.path
         run = load_run(
-            place.path,
+            source,
             recipe.sampling.weights,
             recipe=recipe,
             sampling_group=sampling_group,

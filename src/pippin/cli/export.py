@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin export RUN OUT``: export the weights of a run as a self-contained folder."""
+"""``pippin export RUN OUT``: export the weights of a run as a self-contained folder, for
+pippin, as a pipeline or model of diffusers, or as a Space."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -8,9 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from pippin.cli.parsing.options import DataLocation, parse
+from pippin.config import ConfigError
 from pippin.system.text import print_above_progress, print_text
 
 if TYPE_CHECKING:
+    import torch
+
     from pippin.encoders.autoencoder import Autoencoder
     from pippin.runs.trained import Trained
 
@@ -21,12 +26,13 @@ class ExportCommand:
     weights, class names, autoencoder."""
 
     run: Annotated[str, tyro.conf.Positional]
-    """A run folder (its newest intact checkpoint), an exported or converted folder, or the name of
-    a shipped model."""
+    """A run folder (its newest intact checkpoint), an exported or converted folder, the name of a
+    shipped model, or hf://USER/NAME."""
     out: Annotated[Path, tyro.conf.Positional]
     """New folder, or one left unfinished by the same command."""
-    to: Literal["pippin", "diffusers"] = "pippin"
-    """diffusers: a model folder of diffusers, if an equivalent class exists."""
+    to: Literal["pippin", "diffusers", "diffusers-model", "space"] = "pippin"
+    """diffusers: a pipeline for DiffusionPipeline.from_pretrained; diffusers-model: its denoiser
+    and scheduler alone, if an equivalent class exists; space: a Space with the playground."""
     weights: str | None = None
     """ema, raw, or one of the run's train.ema_extra, such as ema-share-0.1; None = ema of a run,
     or the only weights of an exported folder."""
@@ -37,6 +43,10 @@ class ExportCommand:
     text_encoder: bool = True
     """Copy text encoders from local folders; False: `pippin sample` on a machine without these
     folders needs --text-source."""
+    text_source: tuple[str, ...] = ()
+    """For a converted text-to-image model: its text encoders, as for `pippin sample`."""
+    text_combine: Literal["features", "sd3"] | None = None
+    """Combination of the features of several encoders, if not as in the recipe."""
     autoencoder: str | None = None
     """Folder or name of the autoencoder, if it has moved since training."""
     data: DataLocation = field(default_factory=DataLocation)
@@ -49,49 +59,96 @@ def main(argv: list[str]) -> int:
 
     import torch
 
-    from pippin.runs.exports import check_export_folder, writing_export
-    from pippin.runs.trained import export
+    from pippin.runs.exports import check_export_folder
     from pippin.system.weight_checks import check_cast
 
     check_export_folder(command.out)
     trained = _trained(command)
     dtype = getattr(torch, command.dtype)
     check_cast(trained.tensors, dtype, command.run)
-    if command.to == "pippin":
-        notes = export(trained, command.out, dtype, text_encoders=command.text_encoder)
-        for line in notes:
-            print_text(f"note: {line}")
-        advice = f"next: pippin sample {command.out}, or pippin train ... --init.run {command.out}"
-    else:
-        from pippin.interop.convert import model_spec
-        from pippin.interop.diffusers_format import EXTRA_FILE, write_folder
-
-        tensors = {name: tensor.to(dtype) for name, tensor in trained.tensors.items()}
-        spec = model_spec(trained.located, tensors)
-        facts = {
-            "to": command.to,
-            "weights": trained.weights,
-            "images_seen": trained.images_seen,
-            "lineage": trained.lineage,
-        }
-        own = _own_autoencoder(trained)
-        with writing_export(command.out, facts):
-            if own is not None:
-                own.save(command.out / "vae")
-            exported = write_folder(command.out, spec, tensors, trained.weights)
-        if exported.extra:
-            print_text(f"in {EXTRA_FILE}, not read by diffusers: {', '.join(exported.extra)}")
-        if exported.note:
-            print_text(f"note: {exported.note}")
-        if trained.latents is not None:
-            print_text(
-                "note: latents are normalised by measured statistics, (raw - mean) / std with "
-                f"mean {list(trained.latents.mean)} and std {list(trained.latents.std)}; "
-                f"the autoencoder in {command.out / 'vae'} applies them"
-            )
-        advice = f"next: diffusers.{exported.class_name}.from_pretrained({str(command.out)!r})"
+    writers = {
+        "pippin": _export_for_pippin,
+        "diffusers": _export_pipeline,
+        "diffusers-model": _export_model,
+        "space": _export_space,
+    }
+    advice = writers[command.to](trained, command, dtype)
     print_text(f"exported: {command.out}, {trained.description}; {advice}")
     return 0
+
+
+def _export_for_pippin(trained: "Trained", command: ExportCommand, dtype: "torch.dtype") -> str:
+    """Write pippin's own format; returns what to type next."""
+    from pippin.runs.trained import export
+
+    _print_notes(export(trained, command.out, dtype, text_encoders=command.text_encoder))
+    return f"next: pippin sample {command.out}, or pippin train ... --init.run {command.out}"
+
+
+def _export_pipeline(trained: "Trained", command: ExportCommand, dtype: "torch.dtype") -> str:
+    """Write a pipeline of diffusers."""
+    from pippin.plugins import imported_modules
+    from pippin.publish.pipeline import write_pipeline
+
+    if names := imported_modules():
+        raise ConfigError(
+            f"a pipeline cannot hold code of imported modules ({', '.join(names)}): export "
+            "without --to, and give the modules beside it"
+        )
+    written = write_pipeline(trained, command.out, dtype, text_encoders=command.text_encoder)
+    _print_notes(written.notes)
+    return f"next, in Python beside the folder:\n{written.call}"
+
+
+def _export_space(trained: "Trained", command: ExportCommand, dtype: "torch.dtype") -> str:
+    """Write a Space."""
+    if not command.text_encoder:
+        raise ConfigError(
+            "--no-text-encoder: a Space draws with its own text encoders; leave it out"
+        )
+    from pippin.publish.space import write_space
+
+    _print_notes(write_space(trained, command.out, dtype))
+    return f"next: hf upload USER/NAME {command.out} --repo-type space"
+
+
+def _export_model(trained: "Trained", command: ExportCommand, dtype: "torch.dtype") -> str:
+    """Write a denoiser of diffusers with its scheduler."""
+    from pippin.interop.convert import model_spec
+    from pippin.interop.diffusers_format import EXTRA_FILE, write_folder
+    from pippin.runs.exports import writing_export
+
+    tensors = {name: tensor.to(dtype) for name, tensor in trained.tensors.items()}
+    spec = model_spec(trained.located, tensors)
+    facts = {
+        "to": command.to,
+        "weights": trained.weights,
+        "images_seen": trained.images_seen,
+        "lineage": trained.lineage,
+    }
+    own = _own_autoencoder(trained)
+    with writing_export(command.out, facts):
+        if own is not None:
+            own.save(command.out / "vae")
+        exported = write_folder(command.out, spec, tensors, trained.weights)
+    if exported.extra:
+        print_text(f"in {EXTRA_FILE}, not read by diffusers: {', '.join(exported.extra)}")
+    if exported.note:
+        _print_notes([exported.note])
+    if trained.latents is not None:
+        _print_notes(
+            [
+                "latents are normalised by measured statistics, (raw - mean) / std with "
+                f"mean {list(trained.latents.mean)} and std {list(trained.latents.std)}; "
+                f"the autoencoder in {command.out / 'vae'} applies them"
+            ]
+        )
+    return f"next: diffusers.{exported.class_name}.from_pretrained({str(command.out)!r})"
+
+
+def _print_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        print_text(f"note: {note}")
 
 
 def _trained(command: ExportCommand) -> "Trained":
@@ -104,6 +161,7 @@ def _trained(command: ExportCommand) -> "Trained":
     from pippin.sampling.load import inputs_in_folder
 
     trained = load_trained_weights(command.run, command.weights, command.checkpoint)
+    trained = _with_text_source(trained, command)
     console = Console(stderr=True)
     if command.autoencoder is not None:
         locations = {**trained.bundled_paths, AUTOENCODER: command.autoencoder}
@@ -119,6 +177,35 @@ def _trained(command: ExportCommand) -> "Trained":
             label="class names are unknown:",
         )
     return trained
+
+
+def _with_text_source(trained: "Trained", command: ExportCommand) -> "Trained":
+    """Model with the text encoders that the command names.
+
+    Raises:
+        ConfigError: encoders with other files than those of the training.
+    """
+    if not command.text_source:
+        if command.text_combine:
+            raise ConfigError("--text-combine has no effect without --text-source: give both")
+        return trained
+    from pippin.encoders.text import encoder_fingerprint
+    from pippin.runs.folder import TEXT
+
+    recipe, inputs = trained.recipe, trained.inputs
+    combine = command.text_combine or recipe.text.combine
+    text = replace(recipe.text, source=command.text_source, combine=combine)
+    if inputs is not None:
+        if inputs.text_encoder not in (None, encoder_fingerprint(text)):
+            raise ConfigError(
+                f"--text-source {' '.join(command.text_source)}: these are other text encoders "
+                f"than those that {command.run} was trained with; leave --text-source out"
+            )
+        places = {name: path for name, path in inputs.places.items() if not name.startswith(TEXT)}
+        inputs = replace(inputs, places=places)
+    bundled = {k: path for k, path in trained.bundled_paths.items() if not k.startswith(TEXT)}
+    recipe = replace(recipe, text=text)
+    return replace(trained, recipe=recipe, inputs=inputs, bundled_paths=bundled)
 
 
 def _own_autoencoder(trained: "Trained") -> "Autoencoder | None":

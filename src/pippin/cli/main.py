@@ -42,6 +42,7 @@ VERBS: dict[str, str] = {
     "reference": "save reference statistics of a folder of images",
     "convert": "convert weights of another implementation",
     "export": "export the weights of a run as a self-contained folder",
+    "push": "push a model with its card to the Hugging Face hub",
     "bench": "measure the training throughput of a recipe",
     "report": "write report.html for a run or a study",
     "study": "run or list the shipped studies",

@@ -17,10 +17,11 @@ from pippin.system.text import print_text
 @dataclass(frozen=True, kw_only=True)
 class PlayCommand:
     """Open a page that draws images of one run, or of two runs side by side, and shows the command
-    for each. Ctrl-C ends it. Only this machine reaches the page, and nothing is downloaded."""
+    for each. Ctrl-C ends it. Only this machine reaches the page, and nothing is downloaded but
+    a model that is given as hf://USER/NAME."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = TEXT_MODEL
-    """A run folder, an exported folder or the name of a shipped model."""
+    """A run folder, an exported folder, the name of a shipped model, or hf://USER/NAME."""
     run2: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN2")] = None
     """A second one, which draws the same seeds."""
     weights: str | None = None
@@ -41,8 +42,10 @@ def main(argv: list[str]) -> int:
     require_gradio()
     from pippin.app.play_model import open_model
     from pippin.app.session import PlaySession
+    from pippin.runs.hub_source import pin_source
 
-    sources = [command.run] if command.run2 is None else [command.run, command.run2]
+    given = [command.run] if command.run2 is None else [command.run, command.run2]
+    sources = [pin_source(source) for source in given]
     session = PlaySession([open_model(source, command.weights) for source in sources])
     page = serve(session, command.address, command.port)
     try:

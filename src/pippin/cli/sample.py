@@ -54,17 +54,20 @@ class SampleCommand:
     seeds: str = "0:64"
     """0:64 (64 excluded), 7, or 1,5,9."""
     out: Path | None = None
-    """Output folder, of one protocol; default RUN/samples, and samples/NAME for a shipped model,
-    or where that holds images of other settings, the same with -SOLVER-STEPS-ID."""
+    """Output folder, of one protocol; default RUN/samples, samples/NAME for a shipped model and
+    samples/USER/NAME for one of the hub, or where that holds images of other settings, the same
+    with -SOLVER-STEPS-ID."""
 
 
 def main(argv: list[str]) -> int:
     """Parse, load, sample, save."""
     if not argv or argv[0] in HELP:
         return _print_help(argv)
+    from pippin.runs.hub_source import pin_source
     from pippin.runs.trained import trained_recipe, trained_sampling
 
     source, rest = (TEXT_MODEL, argv) if argv[0].startswith("-") else (argv[0], argv[1:])
+    source = pin_source(source)
     recipe = trained_recipe(source)
     default = SampleCommand(sampling=trained_sampling(source, recipe))
     rest = [f"--{x[11:]}" if x.startswith("--sampling.") else x for x in rest]  # as in a recipe
@@ -114,12 +117,15 @@ def main(argv: list[str]) -> int:
 def _default_folder(run: "LoadedRun", source: str, sampling: SamplingConfig) -> Path:
     """Folder of samples without --out, with a note if it is not the usual one."""
     from pippin.encoders.config import SHIPPED_PREFIX
+    from pippin.runs.hub_source import is_hub_source, parse_hub_source
     from pippin.sampling.sample import sampling_protocol
     from pippin.sampling.sample_folder import free_samples_path
 
     usual = Path(source) / "samples"
     if source.startswith(SHIPPED_PREFIX):
         usual = Path("samples") / source.removeprefix(SHIPPED_PREFIX)
+    elif is_hub_source(source):
+        usual = Path("samples") / parse_hub_source(source).name
     folder = free_samples_path(usual, sampling_protocol(run, sampling))
     if folder != usual:
         note = f"note: {usual} holds images of other settings; these images go to {folder}"
@@ -135,7 +141,7 @@ def _print_help(argv: list[str]) -> int:
             parse(SampleCommand, "pippin sample [RUN]", argv, default, SAMPLE_OPTIONS)
     else:
         print_text("usage: pippin sample [RUN] [options]      pippin sample --help lists them")
-    print_text("\nRUN: a run folder, an exported folder or the name of a shipped model")
+    print_text("\nRUN: a run folder, an exported folder, a shipped model or hf://USER/NAME")
     print_text(f"without RUN, {TEXT_MODEL} generates images of --prompts")
     print_text("`pippin sample RUN --help` shows the defaults of a run")
     return 0 if argv else 2

@@ -15,6 +15,7 @@ from pippin.cli.train import config_first, find_recipe, located_recipe, recorded
 from pippin.data.config import ImagesConfig
 from pippin.data.views.buckets import size_name
 from pippin.diffusion.config import DiffusionConfig
+from pippin.encoders.config import HUB_PREFIX
 from pippin.recipes.recipe import Recipe, Shape, latent_shape_of
 from pippin.recipes.table import recipe_json, recipe_yaml
 from pippin.system.text import plain_text, print_text
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 USAGE = """usage: pippin show RECIPE [options]      pippin show RECIPE --help lists its options
        pippin show --config FILE.yaml|RUN/config.json [options]
+       pippin show hf://USER/NAME [options]
 
 {recipes}"""
 
@@ -50,7 +52,9 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] in HELP:
         print_text(USAGE.format(recipes=recipe_list()))
         return 0 if argv else 2
+    argv, hub = _with_hub_settings(argv)
     name, recipe, rest = find_recipe(argv)
+    name = hub or name
     default = ShowCommand(recipe=recipe, num_classes=recorded_classes(argv))
     command = parse(ShowCommand, f"pippin show {name}", rest, default, RECIPE_OPTIONS)
     command = replace(command, recipe=located_recipe(argv, command.recipe))
@@ -64,6 +68,17 @@ def main(argv: list[str]) -> int:
 
     Console().print(_table(name, command))
     return 0
+
+
+def _with_hub_settings(argv: list[str]) -> tuple[list[str], str]:
+    """Arguments with the settings of a hub model as ``--config FILE``, and its name with commit;
+    other arguments are unchanged, with an empty name."""
+    if not argv[0].startswith(HUB_PREFIX):
+        return argv, ""
+    from pippin.runs.hub_source import pinned_name, settings_folder
+
+    folder = settings_folder(argv[0])
+    return ["--config", str(folder / "config.json"), *argv[1:]], pinned_name(argv[0], folder)
 
 
 def _table(name: str, command: ShowCommand) -> "Table":

@@ -9,6 +9,8 @@ from pippin.config import Config, ConfigError
 from pippin.settings.bounds import above, at_least
 from pippin.settings.marks import NOT_PROTOCOL, PROTOCOL_IF_CHANGED, added_later
 
+HUB_PREFIX = "hf://"
+"""Prefix of trained models of the hub, see :mod:`pippin.runs.hub_source`."""
 SHIPPED_PREFIX = "pippin/"
 """Prefix of the names of shipped models and autoencoders, which are not paths."""
 

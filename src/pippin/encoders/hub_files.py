@@ -16,6 +16,7 @@ from typing import Any
 from pippin.encoders.snapshots import SnapshotError
 from pippin.system.files import file_digest, read_regular
 from pippin.system.formats import parse_json
+from pippin.system.text import redact
 from pippin.system.weight_folders import INDEX
 
 Alternatives = tuple[tuple[str, ...], ...]
@@ -254,6 +255,8 @@ def hub_errors(name: str, revision: str | None) -> Iterator[None]:
         raise SnapshotError(f"is no hub name ({_first_line(error)})") from error
     except HfHubHTTPError as error:
         raise SnapshotError(_status_text(error)) from error
+    except UnicodeEncodeError as error:  # of the request's header
+        raise SnapshotError(BAD_TOKEN) from error
     except (LocalEntryNotFoundError, ConnectionError, TimeoutError) as error:
         raise SnapshotError(_unreachable(error)) from error
     except Exception as error:
@@ -297,4 +300,20 @@ def _page(name: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    """First line of an error's message, without the token and the secrets of URLs."""
+    line = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return without_token(line)
+
+
+BAD_TOKEN = (
+    "cannot be asked for: the token has characters that no token has; log in again with "
+    "`hf auth login`, or set HF_TOKEN"
+)
+
+
+def without_token(text: str) -> str:
+    """A text without the hub's token of this machine and without the secrets of URLs."""
+    from huggingface_hub import get_token
+
+    token = get_token()
+    return redact(text.replace(token, "") if token else text)

@@ -225,11 +225,27 @@ def write_folder(
         OSError: disk full or not writable.
     """
     scheduler = to_scheduler(spec.diffusion)
-    exported = to_diffusers(spec, state)
+    exported = write_denoiser(folder, to_diffusers(spec, state), spec, kind)
+    make_folder((folder / SCHEDULER_FILE).parent)
+    write_json(folder / SCHEDULER_FILE, scheduler)
+    return exported
+
+
+def write_denoiser(folder: Path, exported: Exported, spec: ModelSpec, kind: str) -> Exported:
+    """Write a denoiser in diffusers' format, without its scheduler.
+
+    Args:
+        folder: created if missing.
+        exported: the denoiser.
+        spec, kind: as for :func:`write_folder`.
+
+    Raises:
+        OSError: disk full or not writable.
+    """
     from diffusers import __version__
 
+    make_folder(folder)
     class_settings = {"_class_name": exported.class_name, "_diffusers_version": __version__}
-    make_folder((folder / SCHEDULER_FILE).parent)
     metadata = {"format": "pt", KIND_KEY: kind}
     save_tensors(folder / WEIGHTS_FILE, exported.tensors, metadata=metadata)
     if exported.extra:
@@ -240,7 +256,6 @@ def write_folder(
         }
         extra = {"format": "pt", EXTRA_KEY: json.dumps(facts)}
         save_tensors(folder / EXTRA_FILE, exported.extra, metadata=extra)
-    write_json(folder / SCHEDULER_FILE, scheduler)
     write_json(folder / CONFIG_FILE, class_settings | exported.arguments)
     return exported
 

@@ -19,6 +19,7 @@ from pippin.recipes.checks import check_resolution
 from pippin.recipes.recipe import has_known_latents
 from pippin.runs.data.check_data import listing_refusals, missing_kinds
 from pippin.runs.folder import STUDY_RUN_PREFIX, RunFolder
+from pippin.runs.hub_source import is_hub_source
 from pippin.runs.text_inputs import check_encoder
 from pippin.runs.trained import WEIGHTS_FILE, trained_recipe
 from pippin.system.text import is_url, split_sources, strip_url_secrets
@@ -60,7 +61,7 @@ def check_initial_weights(start: Start) -> Iterator[str]:
     except (ValueError, OSError) as error:
         yield f"init.run: {error}"
         return
-    if source.startswith(SHIPPED_PREFIX):
+    if source.startswith(SHIPPED_PREFIX) or is_hub_source(source):
         return
     folder = Path(source)
     if not (folder / WEIGHTS_FILE).is_file() and not RunFolder(folder).has_checkpoints:

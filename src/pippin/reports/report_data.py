@@ -116,6 +116,18 @@ class Source:
         """True for a study, False for a single run."""
         return self.declaration.primary is not None
 
+    def _repr_html_(self) -> str:
+        """Verdict and table for a notebook."""
+        from pippin.reports.inline import source_html
+
+        return source_html(self)
+
+    def _repr_markdown_(self) -> str:
+        """The same where Markdown is shown."""
+        from pippin.reports.inline import source_markdown
+
+        return source_markdown(self)
+
     def run(self, arm: str, seed: int) -> Run | None:
         """The run of one arm on one seed; None if its folder does not exist."""
         return next((run for run in self.runs if (run.arm, run.seed) == (arm, seed)), None)

@@ -4,10 +4,12 @@
 ``checkpoints/IMAGES_SEEN/`` holds model, ema, further averages and optimizer as safetensors, and
 state.json with the position and the sha256 of each file. It is written under a hidden name and
 renamed when all of it is on disk, so a killed process never leaves a partial checkpoint.
+
+A sharded one, which :mod:`pippin.runs.storage.sharded_checkpoint` writes, has a file of each part
+for every rank that wrote it. All functions here read both.
 """
 
-import hashlib
-import json
+import itertools
 import os
 import shutil
 from contextlib import suppress
@@ -19,8 +21,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pippin.runs.checkpoint_folders import (
-    STATE_FILE,
     TENSORS,
+    final_path,
     has_all_files,
     list_checkpoints,
     move_aside,
@@ -29,21 +31,20 @@ from pippin.runs.checkpoint_folders import (
     remove_staging,
     staging_folder,
 )
+from pippin.runs.checkpoint_state import (
+    PARTS,
+    UNSHARDED,
+    CheckpointError,
+    load_state,
+    part_files,
+    weight_names,
+    write_state,
+)
+from pippin.runs.storage.part_files import load_part
 from pippin.runs.storage.retention import Retention
-from pippin.system.files import file_digest, make_folder, read_regular, sync, write_json
-from pippin.system.formats import FORMATS, VERSION, FormatError, check_format, parse_json
+from pippin.system.files import file_digest, make_folder, sync
 from pippin.system.lock import FolderBusyError, lock_directory
-from pippin.system.tensors import load_tensors, save_tensors
-
-PARTS = ("model", "ema", "optimizer")
-"""Files of every checkpoint; :data:`pippin.settings.weights.WEIGHTS` names further averages."""
-RAW = "model"
-KIND = "checkpoint"
-"""Key in :data:`pippin.system.formats.FORMATS`."""
-
-
-class CheckpointError(ValueError):
-    """A checkpoint is unusable; the message names the file and the reason."""
+from pippin.system.tensors import save_tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,21 +91,33 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int | Retenti
     try:
         make_folder(folder)
         staging.mkdir()
-        _write(staging, checkpoint)
-        replaced = _move_existing(final)
-        staging.rename(final)
-        sync(folder)
+        digests = _write_tensors(staging, checkpoint)
+        write_state(staging, checkpoint.state, digests, version=UNSHARDED)
+        complete_checkpoint(staging, final, keep=keep)
     except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)
-        if isinstance(error, OSError) and error.filename:  # the path known to the user
-            error.filename = str(error.filename).replace(str(staging), str(final))
+        name_final_path(error)
         raise
+    return final
+
+
+def name_final_path(error: BaseException) -> None:
+    """Name the path known to the user in an error of the file system."""
+    if isinstance(error, OSError) and error.filename:
+        error.filename = final_path(str(error.filename))
+
+
+def complete_checkpoint(staging: Path, final: Path, *, keep: int | Retention) -> None:
+    """Give a written checkpoint its name, and remove those that a rule does not keep; see
+    :func:`save_checkpoint`."""
+    replaced = _move_existing(final)
+    staging.rename(final)
+    sync(final.parent)
     if replaced is not None and replaced.damaged:
-        remove_aside(folder, except_for=replaced.path)
+        remove_aside(final.parent, except_for=replaced.path)
     elif replaced is not None:
         remove_checkpoint(replaced.path)
     _prune(final, Retention(newest=keep) if isinstance(keep, int) else keep)
-    return final
 
 
 def load_checkpoint(path: Path, *, verified: bool = False) -> Checkpoint:
@@ -119,36 +132,10 @@ def load_checkpoint(path: Path, *, verified: bool = False) -> Checkpoint:
     """
     state = load_state(path)
     if not verified:
-        _verify_all(path, state)
-    tensors = {part: load_tensors(path / f"{part}{TENSORS}") for part in _parts(state)}
+        check_intact(path, state)
+    tensors = {part: load_part(path, part, files) for part, files in part_files(state).items()}
     extra = {part: tensors.pop(part) for part in set(tensors) - set(PARTS)}
     return Checkpoint(state=state, extra=extra, **tensors)
-
-
-def load_state(path: Path) -> dict[str, Any]:
-    """Load position, counters, lineage and checksums of one checkpoint folder.
-
-    Raises:
-        CheckpointError: not readable, or not a checkpoint.
-        FormatError: the version is newer.
-    """
-    file = path / STATE_FILE
-    try:
-        state = parse_json(read_regular(file))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file}: not readable ({error})") from error
-    if not isinstance(state, dict) or VERSION not in state:
-        raise CheckpointError(f"{file}: not a pippin checkpoint")
-    try:
-        check_format(KIND, state[VERSION], file)
-    except FormatError:
-        raise
-    except ValueError as error:
-        raise CheckpointError(str(error)) from error
-    digest = state.pop("state_sha256", None)  # absent from the first checkpoints
-    if digest not in (None, _state_digest(state)) or not _is_state(state):
-        raise CheckpointError(f"{file}: damaged (its sha256 is not the recorded one)")
-    return state
 
 
 def load_weights(path: Path, kind: str, *, verified: bool = False) -> dict[str, Tensor]:
@@ -166,19 +153,10 @@ def load_weights(path: Path, kind: str, *, verified: bool = False) -> dict[str, 
     names = weight_names(state)
     if kind not in names:
         raise CheckpointError(f"{path} has no weights {kind!r}; available: {', '.join(names)}")
-    file = path / f"{names[kind]}{TENSORS}"
-    if not verified:
-        _verify(file, state["sha256"])
-    return load_tensors(file)
-
-
-def weight_names(state: dict[str, Any]) -> dict[str, str]:
-    """Names of a checkpoint's weights -> names of their files, without suffix.
-
-    Args:
-        state: result of :func:`load_state`.
-    """
-    return {"ema": "ema", "raw": RAW} | {part: part for part in _parts(state)[len(PARTS) :]}
+    files = part_files(state)[names[kind]]
+    for file in () if verified else files:
+        _verify(path / file, state["sha256"])
+    return load_part(path, names[kind], files)
 
 
 def newest_intact_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
@@ -198,7 +176,7 @@ def newest_intact_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
 def checkpoint_problem(path: Path) -> str | None:
     """Reason why a checkpoint is unusable; None = intact."""
     try:
-        _verify_all(path, load_state(path))
+        check_intact(path, load_state(path))
     except CheckpointError as error:
         return str(error)
     except OSError as error:  # from a bad disk
@@ -206,35 +184,25 @@ def checkpoint_problem(path: Path) -> str | None:
     return None
 
 
-def _write(folder: Path, checkpoint: Checkpoint) -> None:
+def _write_tensors(folder: Path, checkpoint: Checkpoint) -> dict[str, str]:
+    """Write a file for each part; their sha256."""
     digests = {}
     for part, tensors in checkpoint.parts.items():
         file = folder / f"{part}{TENSORS}"
         save_tensors(file, tensors)
         digests[file.name] = file_digest(file)
-    state = {VERSION: FORMATS[KIND], **checkpoint.state, "sha256": digests}
-    write_json(folder / STATE_FILE, state | {"state_sha256": _state_digest(state)})
+    return digests
 
 
-def _state_digest(state: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+def check_intact(path: Path, state: dict[str, Any]) -> None:
+    """Verify all files of a checkpoint.
 
-
-def _is_state(state: dict[str, Any]) -> bool:
-    """Whether a state has the entries that all readers use."""
-    images, digests = state.get("images_seen"), state.get("sha256")
-    return type(images) is int and isinstance(digests, dict)
-
-
-def _parts(state: dict[str, Any]) -> list[str]:
-    """Names of all tensor files, the standard ones first."""
-    names = [Path(name).stem for name in state["sha256"]]
-    return [*PARTS, *(name for name in names if name not in PARTS)]
-
-
-def _verify_all(path: Path, state: dict[str, Any]) -> None:
-    for part in _parts(state):
-        _verify(path / f"{part}{TENSORS}", state["sha256"])
+    Raises:
+        CheckpointError: a file is missing, or its sha256 differs.
+    """
+    for files in part_files(state).values():
+        for file in files:
+            _verify(path / file, state["sha256"])
 
 
 def _verify(file: Path, digests: dict[str, str]) -> None:
@@ -274,8 +242,8 @@ def _is_complete(path: Path) -> bool:
     if not has_all_files(path):  # a FIFO would be waited for
         return False
     try:
-        for part in _parts(load_state(path)):
-            with safe_open(path / f"{part}{TENSORS}", framework="pt"):
+        for file in itertools.chain(*part_files(load_state(path)).values()):
+            with safe_open(path / file, framework="pt"):
                 pass
     except (OSError, ValueError, SafetensorError):
         return False

@@ -4,6 +4,7 @@
 Foreign folders and files are never touched, whatever their names. Does not import torch.
 """
 
+import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -76,6 +77,11 @@ def remove_aside(folder: Path, *, except_for: Path) -> None:
 def staging_folder(final: Path, process: int) -> Path:
     """Folder in which a process writes a checkpoint before the rename."""
     return final.with_name(f".writing-{final.name}-{process}")
+
+
+def final_path(path: str) -> str:
+    """The path with the name that :func:`staging_folder` replaced, of any process."""
+    return re.sub(r"\.writing-(\d+)-\d+", r"\1", path)
 
 
 def remove_staging(folder: Path) -> None:

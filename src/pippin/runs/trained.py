@@ -5,7 +5,8 @@ An exported folder contains ``config.json`` (the recipe) and ``model.safetensors
 record the kind of the weights, the number of images seen, the lineage and the digest. It also
 contains ``inputs.json`` with the class names, and the encoders of
 :mod:`pippin.runs.bundled_encoders`. Models inside the package are exported folders with a name
-that starts with ``pippin/``; their digests are in ``models/sha256.json``.
+that starts with ``pippin/``; their digests are in ``models/sha256.json``. Models of the hub are
+exported folders in the hub's cache (:mod:`pippin.runs.hub_source`).
 """
 
 from collections.abc import Mapping
@@ -25,11 +26,8 @@ from pippin.encoders.statistics import LatentStatistics
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe, known_patches_per_side
 from pippin.runs.bundled_encoders import bundle_encoders, bundled_paths
-from pippin.runs.checkpoint import (
-    load_state,
-    load_weights,
-    weight_names,
-)
+from pippin.runs.checkpoint import load_weights
+from pippin.runs.checkpoint_state import load_state, weight_names
 from pippin.runs.exports import (
     SHA256,
     check_weight_kind,
@@ -40,6 +38,7 @@ from pippin.runs.exports import (
     writing_export,
 )
 from pippin.runs.folder import INPUTS_FILE, RunFolder, locate
+from pippin.runs.hub_source import is_hub_source, model_folder, pinned_name, settings_folder
 from pippin.runs.inputs import RunInputs, inputs_in, read_inputs, with_folder_paths
 from pippin.runs.latents import LATENTS, stored_latents
 from pippin.runs.storage.averages import load_average
@@ -61,7 +60,7 @@ class Trained:
     """Weights and their metadata."""
 
     source: str
-    """As the user named it."""
+    """As the user named it; a model of the hub with its commit."""
     recipe: Recipe
     tensors: dict[str, Tensor]
     """By parameter name, fp32."""
@@ -174,7 +173,8 @@ def trained_recipe(source: str) -> Recipe:
     Raises:
         ValueError: unknown source.
     """
-    return RunFolder(_folder(source)).recipe()
+    folder = settings_folder(source) if is_hub_source(source) else _folder(source)
+    return RunFolder(folder).recipe()
 
 
 def trained_sampling(source: str, recipe: Recipe) -> SamplingConfig:
@@ -197,7 +197,8 @@ def load_trained_weights(
     Training removes no checkpoint while it is read.
 
     Args:
-        source: a run folder, an exported folder, or a name that starts with ``pippin/``.
+        source: a run folder, an exported folder, a name that starts with ``pippin/``, or
+            ``hf://USER/NAME@REVISION``.
         weights: ema, raw, or the name of a further average, see ``train.ema_extra``; None = the
             weights of an exported model, and ema of a run.
         checkpoint: images seen of a run's checkpoint; None = the newest good one.
@@ -207,6 +208,8 @@ def load_trained_weights(
             weights, or an average that was reconstructed at another checkpoint.
     """
     folder = _folder(source)
+    if is_hub_source(source):
+        source = pinned_name(source, folder)  # lineage and messages name the commit
     recipe = RunFolder(folder).recipe()
     if (folder / WEIGHTS_FILE).is_file():
         if checkpoint is not None:
@@ -363,6 +366,8 @@ def _trained_average(recipe: Recipe, weights: str) -> str | None:
 
 
 def _folder(source: str) -> Path:
+    if is_hub_source(source):
+        return model_folder(source)
     if not source.startswith(SHIPPED_PREFIX):
         return Path(source)
     if source not in shipped_models():

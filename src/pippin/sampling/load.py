@@ -25,7 +25,9 @@ from pippin.runs.trained import Trained, load_trained_weights
 from pippin.runs.training_record import TrainingRecord
 from pippin.sampling.config import SamplingConfig, check_guidance
 from pippin.sampling.group import SINGLE_PROCESS, SamplingGroup
+from pippin.sampling.run_facts import run_facts
 from pippin.sampling.sampler import Sampler
+from pippin.system.display import fact_rows, html_table, markdown_table
 from pippin.system.tensors import tensors_digest
 from pippin.system.text import print_above_progress
 
@@ -107,6 +109,14 @@ class LoadedRun:
         """Number of classes of the model."""
         return self.components.num_classes
 
+    def _repr_html_(self) -> str:
+        """Table of facts for a notebook."""
+        return html_table((), fact_rows(run_facts(self)))
+
+    def _repr_markdown_(self) -> str:
+        """The same where Markdown is shown."""
+        return markdown_table((), fact_rows(run_facts(self)))
+
     def label_id(self, label: str) -> int:
         """Class id of a name, or of an id where no name is a number; see :func:`find_label`.
 
@@ -127,10 +137,11 @@ def load_run(
     autoencoder: str | None = None,
     checkpoint: int | None = None,
 ) -> LoadedRun:
-    """Load the newest good checkpoint of a run folder, or an exported or shipped model.
+    """Load the newest good checkpoint of a run folder, or an exported, shipped or hub model.
 
     Args:
-        source: a run folder, an exported folder, or a name that starts with ``pippin/``.
+        source: a run folder, an exported folder, a name that starts with ``pippin/``, or a model
+            of the hub, ``hf://USER/NAME`` or ``hf://USER/NAME@REVISION``.
         weights: ema, raw, or the name of a further average; None = the weights of an exported
             model, and ema of a run.
         console: for messages.

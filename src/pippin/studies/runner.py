@@ -34,6 +34,7 @@ from pippin.studies.results import Results, read, repair
 from pippin.studies.scheduler import run_concurrently
 from pippin.studies.study import Study
 from pippin.studies.study_folder import declare, run_name
+from pippin.system.display import html_table, markdown_table
 from pippin.system.files import make_folder, remove_temporary_files
 from pippin.system.lock import folder_lock
 from pippin.system.progress import Clock, RateWindow, progress_text
@@ -116,6 +117,19 @@ class Summary:
     """Run's folder name -> "finished", "diverged", "failed", or "skipped" if an earlier call had
     finished it."""
     interrupted: bool
+
+    @property
+    def _rows(self) -> list[list[str]]:
+        rows = [[name, status] for name, status in self.statuses.items()]
+        return [*rows, ["stopped", "the same call resumes it"]] if self.interrupted else rows
+
+    def _repr_html_(self) -> str:
+        """Table of the runs for a notebook."""
+        return html_table(("run", "status"), self._rows)
+
+    def _repr_markdown_(self) -> str:
+        """The same where Markdown is shown."""
+        return markdown_table(("run", "status"), self._rows)
 
 
 def run_study(

@@ -55,7 +55,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 FORMATS = {
     "run": 1,
     "inputs": 1,
-    "checkpoint": 1,
+    "checkpoint": 2,
+    "average snapshot": 1,
     "export": 1,
     "samples": 1,
     "latent cache": 1,

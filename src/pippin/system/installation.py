@@ -5,7 +5,12 @@ import json
 import platform
 import subprocess
 from functools import cache
-from importlib.metadata import PackageNotFoundError, distribution, version
+from importlib.metadata import (
+    PackageNotFoundError,
+    distribution,
+    packages_distributions,
+    version,
+)
 from pathlib import Path
 from shlex import quote
 from urllib.parse import unquote, urlsplit
@@ -15,6 +20,8 @@ from pippin.system.files import file_digest
 
 PACKAGE = Path(__file__).resolve().parents[1]
 """Folder of the package ``pippin``."""
+CLONE_FILES = ("pyproject.toml", "src/pippin/__init__.py")
+"""Files by which a folder is known as a clone, whatever name the distribution has."""
 
 
 def pip_command(*extras: str) -> str:
@@ -22,17 +29,25 @@ def pip_command(*extras: str) -> str:
 
     In a clone, or an installation made from one, pip reads the clone: ``pip install '.[text]'``
     inside it, ``pip install 'CLONE[text]'`` elsewhere. An installed wheel is completed by
-    ``pip install 'pippin[text]'``, which needs no index with pippin on it.
+    ``pip install 'NAME[text]'`` with the name of its distribution.
 
     Args:
         extras: names of optional dependencies in pyproject.toml.
     """
     clone = _clone()
-    target = "pippin"
-    if clone is not None:
-        target = "." if clone == Path.cwd() else str(clone)
+    place = "." if clone == Path.cwd() else clone
+    target = place or distribution_name()
     requirement = f"{target}[{','.join(extras)}]"
     return f"pip install {quote(requirement)}"
+
+
+def distribution_name() -> str:
+    """Name by which pip knows the installed package.
+
+    ``project.name`` of pyproject.toml alone decides it; it may differ from the package's name,
+    ``pippin``, which stands in for it where nothing is installed.
+    """
+    return next(iter(packages_distributions().get(PACKAGE.name, [])), PACKAGE.name)
 
 
 @cache
@@ -59,8 +74,7 @@ def check_packaged_file(path: Path, sha256: str, requirement: str) -> None:
 def _clone() -> Path | None:
     """The clone that the package is in or was installed from, while it exists."""
     for folder in (PACKAGE.parents[1], _recorded_source()):
-        settings = None if folder is None else folder / "pyproject.toml"
-        if settings and settings.is_file() and 'name = "pippin"' in settings.read_text("utf-8"):
+        if folder is not None and all((folder / name).is_file() for name in CLONE_FILES):
             return folder
     return None
 
@@ -68,7 +82,7 @@ def _clone() -> Path | None:
 def _recorded_source() -> Path | None:
     """Folder that pip installed from, which it records as PEP 610 says; None for a wheel."""
     try:
-        record = distribution("pippin").read_text("direct_url.json")
+        record = distribution(distribution_name()).read_text("direct_url.json")
         url = urlsplit(json.loads(record or "{}").get("url", ""))
     except (PackageNotFoundError, ValueError, AttributeError):
         return None

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
+from functools import cache
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Protocol
 
@@ -120,8 +122,17 @@ def with_time(text: str) -> str:
 
 
 def prints_lines(console: Console) -> bool:
-    """Whether tasks print lines on a console, because it is no terminal that can show a bar."""
-    return lines_only() or not (console.is_interactive or console.is_jupyter)
+    """Whether tasks print lines on a console, because it is no terminal that can show a bar.
+
+    A bar in a notebook is a widget, so a notebook without ipywidgets gets lines.
+    """
+    shows_bars = _has_widgets() if console.is_jupyter else console.is_interactive
+    return lines_only() or not shows_bars
+
+
+@cache
+def _has_widgets() -> bool:
+    return find_spec("ipywidgets") is not None
 
 
 def print_event(console: Console, text: str) -> None:

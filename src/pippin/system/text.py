@@ -10,8 +10,8 @@ are not UTF-8. All output of pippin goes through :func:`print_text` or
 :func:`print_above_progress`, so that none of these acts in a terminal or a log.
 
 The query of a URL may hold a signature or a token, and ``user:password@`` may precede a host. One
-function removes both from everything that is printed, logged or stored, messages of libraries
-included.
+function removes both, and tokens of the hub, from everything that is printed, logged or stored,
+messages of libraries included.
 """
 
 import codecs
@@ -131,6 +131,8 @@ _SEPARATOR = re.compile(r"::(?![0-9A-Fa-f:.]*\])")
 """Separator of several sources in one text; inside brackets it belongs to an IPv6 address."""
 _CONTAINERS = {"abfs", "abfss", "az", "adl", "wasb", "wasbs"}
 """Schemes of which the part before ``@`` names a container."""
+_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
+"""Access token of the Hugging Face hub."""
 MIN_SECRET, MIN_QUERY_VALUE = 4, 8
 """Minimum lengths of a secret and of a query value that are redacted outside URLs."""
 
@@ -156,13 +158,13 @@ def strip_url_secrets(sources: str) -> str:
 
 
 def redact(text: object, *sources: str) -> str:
-    """Remove the secrets of URLs from a text.
+    """Remove the secrets of URLs, and tokens of the hub, from a text.
 
     Args:
         text: a message or an exception.
         sources: known URLs; their secrets are removed wherever they occur.
     """
-    redacted = _AS_PATH.sub(r"\1://", str(text))
+    redacted = _TOKEN.sub("", _AS_PATH.sub(r"\1://", str(text)))
     secrets = {secret for source in sources for secret in _secrets(source)}
     for secret in sorted(secrets, key=len, reverse=True):
         redacted = redacted.replace(secret, "")

@@ -27,8 +27,8 @@ class InitConfig(Config):
 
     run: str | None = None
     """None: drawn from the seed. Otherwise a run folder, an exported folder or the name of a
-    shipped model (pippin/...), whose weights must fit this model except as transfer allows; in
-    a study also @NAME, one of its own runs."""
+    shipped model (pippin/...), or hf://USER/NAME@REVISION; its weights must fit this model except
+    as transfer allows. In a study also @NAME, one of its own runs."""
     weights: str = "ema"
     """Weights of the run: ema, raw, one of its train.ema_extra, such as ema-share-0.1, or an
     average of `pippin average`; an exported or shipped model has one kind only."""
@@ -139,6 +139,12 @@ class TrainConfig(Config):
     """Images between checkpoints; the last step always writes one."""
     checkpoint_overlap: bool = field(default=False, metadata=NOT_PROTOCOL)
     """Write checkpoints asynchronously from a copy in CPU memory, while training continues."""
+    checkpoint_format: Literal["auto", "safetensors", "sharded"] = field(
+        default="auto", metadata=NOT_PROTOCOL
+    )
+    """safetensors: rank 0 gathers the state and writes one file of each part. sharded: every rank
+    writes its shards, and any world size resumes. auto: sharded under FSDP where the state takes
+    more than half of rank 0's CPU memory, otherwise safetensors."""
     keep_checkpoints: int = field(default=2, metadata=NOT_PROTOCOL)
     """Number of newest checkpoints kept on disk."""
     keep_every: int = field(default=0, metadata=NOT_PROTOCOL)
@@ -181,6 +187,12 @@ class TrainConfig(Config):
         if not 0 <= self.decay_share <= 1:
             raise ConfigError(
                 f"train.decay_share must lie between 0 and 1; got {self.decay_share}"
+            )
+        if self.checkpoint_overlap and self.checkpoint_format == "sharded":
+            raise ConfigError(
+                "train.checkpoint_format sharded and train.checkpoint_overlap True exclude each "
+                "other: all ranks write between two steps; give --train.checkpoint-overlap False, "
+                "or --train.checkpoint-format safetensors"
             )
         self._check_schedule()
         self._check_retention()

@@ -27,7 +27,6 @@ from pippin.distributed.world import (
 )
 from pippin.model import LatentDenoiser
 from pippin.objective import BatchLoss, Draws, Objective, draw_step
-from pippin.runs.checkpoint import load_checkpoint
 from pippin.system.signals import StopRequest, TrainingDivergedError, TrainingStoppedError
 from pippin.training.config import TrainConfig
 from pippin.training.ema import EMA, averaged_model, build_averages
@@ -35,7 +34,8 @@ from pippin.training.log import RunLog, RunningMeans
 from pippin.training.monitor import Hook, Periodic, StepRecord, reaches
 from pippin.training.optimizer import build_optimizers, lr_multiplier, set_learning_rates
 from pippin.training.prefetch import Prefetcher
-from pippin.training.state import Saver, restore_state, save_state
+from pippin.training.sharded_state import resume_state, writes_shards
+from pippin.training.state import Saver, save_state
 from pippin.types import Batch
 
 Shape = tuple[int, ...]
@@ -98,7 +98,9 @@ class Trainer:
         self.timed = untimed
         self._drawn: dict[tuple[int, Shape], Draws] = {}
         self._shapes: set[Shape] = set()
-        self._saver = Saver(folder / "checkpoints", config, world)
+        self.sharded = writes_shards(config, world, model, self.averages, self.optimizers)
+        """Whether all ranks write checkpoints, each its shards."""
+        self._saver = Saver(folder / "checkpoints", config, world, sharded=self.sharded)
         self._stop = StopRequest()
 
     @property
@@ -352,7 +354,7 @@ class Trainer:
         return self._saver.path(self.images_seen)
 
     def _begin_save(self) -> None:
-        """Save a checkpoint on rank 0, or start to."""
+        """Save a checkpoint, or start to."""
         state = self.record | {
             "images_seen": self.images_seen,
             "step": self.step_count,
@@ -362,9 +364,11 @@ class Trainer:
             "seed": self.seed,  # with the step, this is the whole random state
             "lineage": list(self.lineage),
         }
-        keep, to_cpu = self.world.is_rank0, self._saver.overlap
+        keep, to_cpu, sharded = self.world.is_rank0, self._saver.overlap, self.sharded
         trained = self.model, self.averages, self.optimizers
-        self._saver.save(lambda: save_state(*trained, state, keep=keep, to_cpu=to_cpu))
+        self._saver.save(
+            lambda: save_state(*trained, state, keep=keep, to_cpu=to_cpu, sharded=sharded)
+        )
 
     def restore(self, path: Path, *, verified: bool = False) -> None:
         """Resume from a checkpoint: weights, averages, optimizer, position, counters.
@@ -376,11 +380,11 @@ class Trainer:
         Raises:
             ValueError: its averages differ from this trainer's.
         """
-        checkpoint = load_checkpoint(path, verified=verified)
-        restore_state(checkpoint, path, self.model, self.averages, self.optimizers)
-        self.step_count = checkpoint.state["step"]
-        self.bad_steps = checkpoint.state["bad_steps"]
-        self.bad_in_a_row = checkpoint.state["bad_in_a_row"]
-        if "log_means" in checkpoint.state:  # absent from checkpoints of older versions
-            self.log_means.load_state_dict(checkpoint.state["log_means"])
-        self.lineage = tuple(checkpoint.state.get("lineage", ()))
+        trained = self.model, self.averages, self.optimizers
+        state = resume_state(path, *trained, world=self.world, verified=verified)
+        self.step_count = state["step"]
+        self.bad_steps = state["bad_steps"]
+        self.bad_in_a_row = state["bad_in_a_row"]
+        if "log_means" in state:  # absent from checkpoints of older versions
+            self.log_means.load_state_dict(state["log_means"])
+        self.lineage = tuple(state.get("lineage", ()))

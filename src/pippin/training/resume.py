@@ -4,14 +4,12 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from safetensors import safe_open
-
 from pippin.config import ConfigError, protocol
 from pippin.data.config import ImagesConfig
 from pippin.data.record import decoder_change, format_names
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
-from pippin.runs.checkpoint import RAW, load_state
+from pippin.runs.checkpoint_state import RAW, load_state, part_files
 from pippin.runs.components import Components
 from pippin.runs.folder import INPUTS_FILE, MOVABLE_SETTINGS, Resume, RunFolder
 from pippin.runs.inputs import (
@@ -25,6 +23,7 @@ from pippin.runs.inputs import (
     reads_classes,
     with_folder_paths,
 )
+from pippin.runs.storage.part_files import part_sizes
 from pippin.runs.trained import CLASS_TABLES
 from pippin.runs.training_record import refuse_reordered_classes
 from pippin.system.text import print_above_progress
@@ -122,12 +121,8 @@ def _unrecorded(
 
 def _stored_classes(checkpoint: Path) -> int | None:
     """Number of classes in the class table; None where the model has none."""
-    with safe_open(checkpoint / f"{RAW}.safetensors", framework="pt") as file:
-        rows = [
-            int(file.get_slice(name).get_shape()[0])
-            for name in file.keys()  # noqa: SIM118
-            if name in CLASS_TABLES
-        ]
+    sizes = part_sizes(checkpoint, RAW, part_files(load_state(checkpoint))[RAW])
+    rows = [size[0] for name, size in sizes.items() if name in CLASS_TABLES]
     return rows[0] - 1 if rows else None
 
 

@@ -18,6 +18,7 @@ from pippin.distributed.world import World
 from pippin.runs.checkpoint import Checkpoint, save_checkpoint
 from pippin.runs.folder import LOG_FILE
 from pippin.runs.storage.retention import Retention
+from pippin.runs.storage.sharded_checkpoint import save_sharded_checkpoint
 from pippin.training.config import TrainConfig
 from pippin.training.ema import EMA
 from pippin.training.optimizer import optimizer_tensors, restore_optimizers
@@ -36,6 +37,7 @@ def save_state(
     *,
     keep: bool,
     to_cpu: bool,
+    sharded: bool = False,
 ) -> Checkpoint:
     """Checkpoint of the current state; all ranks that share tensors must call it.
 
@@ -46,21 +48,24 @@ def save_state(
         state: position and counters.
         keep: False on ranks that only contribute their shard: they get no tensors.
         to_cpu: copy the tensors to CPU memory, so that no later step changes them.
+        sharded: give every rank its own tensors, as they are, in place of the above.
     """
-    averaged = {
-        name: gather_full_tensors(ema.weights, keep=keep, to_cpu=to_cpu)
-        for name, ema in averages.items()
-    }
-    slots = optimizer_tensors(model, optimizers)
+
+    def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if sharded:
+            return dict(tensors)
+        return gather_full_tensors(tensors, keep=keep, to_cpu=to_cpu)
+
+    averaged = {name: gathered(ema.weights) for name, ema in averages.items()}
     half_lives = {
         name: ema.half_life
         for name, ema in averages.items()
         if name != "ema" and ema.half_life is not None
     }
     return Checkpoint(
-        model=gather_full_tensors(model.state_dict(), keep=keep, to_cpu=to_cpu),
+        model=gathered(model.state_dict()),
         ema=averaged.pop("ema"),
-        optimizer=gather_full_tensors(slots, keep=keep, to_cpu=to_cpu),
+        optimizer=gathered(optimizer_tensors(model, optimizers)),
         extra=averaged,
         state=state | ({"half_lives": half_lives} if half_lives else {}),
     )
@@ -86,6 +91,26 @@ def restore_state(
     Raises:
         ValueError: other averages, or tensors of another model; nothing is changed.
     """
+    refuse_other_tensors(checkpoint, path, model, averages, command=command)
+    current = model.state_dict()
+    model.load_state_dict(
+        {name: shard_like(x, current[name]) for name, x in checkpoint.model.items()}
+    )
+    for name, ema in averages.items():
+        ema.restore(checkpoint.ema if name == "ema" else checkpoint.extra[name])
+    restore_optimizers(model, optimizers, checkpoint.optimizer)
+
+
+def refuse_other_tensors(
+    checkpoint: Checkpoint,
+    path: Path,
+    model: nn.Module,
+    averages: Mapping[str, EMA],
+    *,
+    command: str = RESUME_RUN,
+) -> None:
+    """Refuse a checkpoint with other averages, or of another model; arguments and errors as of
+    :func:`restore_state`."""
     if set(checkpoint.extra) | {"ema"} != set(averages):
         saved, expected = (
             ", ".join(sorted(set(names) - {"ema"})) or "none"
@@ -96,14 +121,7 @@ def restore_state(
             "Averages start with the first step: resume with the saved ones in --train.ema-extra, "
             "or in --train.snapshot-widths with --train.snapshot-every"
         )
-    current = model.state_dict()
-    _refuse_other_shapes(checkpoint, path, current, command)
-    model.load_state_dict(
-        {name: shard_like(x, current[name]) for name, x in checkpoint.model.items()}
-    )
-    for name, ema in averages.items():
-        ema.restore(checkpoint.ema if name == "ema" else checkpoint.extra[name])
-    restore_optimizers(model, optimizers, checkpoint.optimizer)
+    _refuse_other_shapes(checkpoint, path, model.state_dict(), command)
 
 
 def _refuse_other_shapes(
@@ -128,17 +146,20 @@ def _refuse_other_shapes(
 class Saver:
     """Saves checkpoints, one at a time: synchronously, or in a background thread.
 
-    All ranks make the same calls. Rank 0 writes; if it fails, all ranks raise an OSError after the
-    same step, so that none waits for one that has exited.
+    All ranks make the same calls. Rank 0 writes, or all ranks do; if one fails, all ranks raise an
+    OSError after the same step, so that none waits for one that has exited.
 
     Args:
         folder: the run's checkpoint folder.
         config: which checkpoints are kept, and whether to save asynchronously.
         world: the ranks.
+        sharded: whether all ranks write, see ``train.checkpoint_format``.
     """
 
-    def __init__(self, folder: Path, config: TrainConfig, world: World) -> None:
-        self.folder, self.world = folder, world
+    def __init__(
+        self, folder: Path, config: TrainConfig, world: World, *, sharded: bool = False
+    ) -> None:
+        self.folder, self.world, self.sharded = folder, world, sharded
         self.overlap = config.checkpoint_overlap
         self.keep = Retention(
             newest=config.keep_checkpoints,
@@ -173,7 +194,9 @@ class Saver:
         """
         self.wait()
         checkpoint = build_checkpoint()
-        if self.world.is_rank0 and not self.failed:
+        if self.sharded:
+            self._write(checkpoint)
+        elif self.world.is_rank0 and not self.failed:
             if self.overlap:
                 # Not a daemon: the thread finishes even if the program ends.
                 self._thread = Thread(
@@ -253,7 +276,10 @@ class Saver:
 
     def _write(self, checkpoint: Checkpoint) -> None:
         try:
-            save_checkpoint(self.folder, checkpoint, keep=self.keep)
+            if self.sharded:
+                save_sharded_checkpoint(self.folder, checkpoint, keep=self.keep, world=self.world)
+            else:
+                save_checkpoint(self.folder, checkpoint, keep=self.keep)
             self._saved.append(self.path(checkpoint.state["images_seen"]))
         except Exception as error:  # raised once all ranks know
             self._failure = error

@@ -21,8 +21,9 @@ from pippin.model import LatentDenoiser
 from pippin.objective import Objective
 from pippin.recipes.checks import check_start
 from pippin.recipes.recipe import Recipe
-from pippin.runs.checkpoint import load_state, newest_intact_checkpoint
+from pippin.runs.checkpoint import newest_intact_checkpoint
 from pippin.runs.checkpoint_folders import list_aside
+from pippin.runs.checkpoint_state import load_state
 from pippin.runs.components import Components
 from pippin.runs.data.check_data import BeforeStart, check_data
 from pippin.runs.folder import Resume, RunFolder, locate, resolved_paths
@@ -136,6 +137,8 @@ def _train(
         _check_same_images(components, world)
         trainer, inputs = _prepare_trainer(components, run, world, request)
         _check_same_step(trainer, world)
+        if trainer.sharded:
+            print_above_progress(console, "every rank writes its shards", label="checkpoints:")
         monitors = _monitors(components, None, run)
         missed = [trainer.is_missing(monitor) for monitor in monitors]
         if trainer.finished and not any(missed):

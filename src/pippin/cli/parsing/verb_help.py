@@ -39,7 +39,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "average": ("pippin average runs/first --sigma-rel 0.08 0.12",),
     "reference": ("pippin reference photos --out photos.npz --resolution 256",),
     "convert": ("pippin convert DiT-XL-2-256x256.pt models/dit-xl --from dit",),
-    "export": ("pippin export runs/first models/first --dtype float16",),
+    "export": (
+        "pippin export runs/first models/first --dtype float16",
+        "pippin export runs/first pipelines/first --to diffusers",
+    ),
+    "push": (
+        "pippin push runs/first ada/emoji-first --license cc-by-sa-4.0 --dry-run",
+        "pippin push runs/first ada/emoji-first --license cc-by-sa-4.0 --private",
+    ),
     "bench": ("pippin bench openmoji/mmdit-disentangled --bench.compile --out bench.json",),
     "report": (
         "pippin report runs/first",

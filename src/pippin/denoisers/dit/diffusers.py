@@ -114,6 +114,7 @@ DIFFUSERS = DiffusersFormat(
     name="DiTTransformer2DModel",
     kind="dit",
     folder="transformer",
+    pipeline="DiTPipeline",
     read=read_dit,
     write=write_dit,
     table=dit_table,

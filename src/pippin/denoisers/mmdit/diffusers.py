@@ -143,6 +143,7 @@ DIFFUSERS = DiffusersFormat(
     name="SD3Transformer2DModel",
     kind="mmdit",
     folder="transformer",
+    pipeline="StableDiffusion3Pipeline",
     read=read_mmdit,
     write=write_mmdit,
     table=mmdit_table,

@@ -126,6 +126,7 @@ DIFFUSERS = DiffusersFormat(
     name="PixArtTransformer2DModel",
     kind="pixart",
     folder="transformer",
+    pipeline="PixArtAlphaPipeline",
     read=read_pixart,
     write=write_pixart,
     table=pixart_table,

@@ -235,6 +235,7 @@ DIFFUSERS = DiffusersFormat(
     name="UNet2DConditionModel",
     kind="unet",
     folder="unet",
+    pipeline="StableDiffusionPipeline",
     read=read_unet,
     write=write_unet,
     table=unet_table,

@@ -84,6 +84,8 @@ class DiffusersFormat:
     """Kind of pippin's denoiser."""
     folder: Literal["transformer", "unet"]
     """Name of the component in pipelines."""
+    pipeline: str
+    """Pipeline class of diffusers that draws with this class."""
     read: Callable[[Arguments], ModelSpec]
     write: Callable[[ModelSpec], dict[str, Any]]
     table: Table

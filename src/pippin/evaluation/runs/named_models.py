@@ -12,6 +12,7 @@ from pippin.encoders.source import CONFIG_FILE, FETCHED
 from pippin.encoders.text import MINILM, MINILM_REQUIREMENT, minilm_installed
 from pippin.recipes.recipe import Recipe
 from pippin.runs.folder import STUDY_RUN_PREFIX
+from pippin.runs.hub_source import is_hub_source, parse_hub_source
 from pippin.runs.inputs import reads_text
 
 Place = Literal["hub", "folder", "package", "file"]
@@ -98,7 +99,8 @@ def _file(setting: str, source: str, advice: str = "") -> NamedModel:
 
 
 def _start(recipe: Recipe) -> list[NamedModel]:
-    """Initial weights: a shipped model, a folder, or the run that a fine-tuning recipe needs."""
+    """Initial weights: a shipped model, one of the hub, a folder, or the run that a fine-tuning
+    recipe needs."""
     init = recipe.init
     if init.run is None:
         if init.continues is None or init.from_scratch:
@@ -114,6 +116,17 @@ def _start(recipe: Recipe) -> list[NamedModel]:
         ]
     if init.run.startswith(STUDY_RUN_PREFIX):
         return []
+    if is_hub_source(init.run):
+        hub = parse_hub_source(init.run)
+        return [
+            NamedModel(
+                setting="init.run",
+                source=hub.name,
+                place="hub",
+                revision=hub.revision,
+                alternatives=ENCODER_FILES,
+            )
+        ]
     shipped = init.run.startswith(SHIPPED_PREFIX)
     return [
         NamedModel(

@@ -59,6 +59,12 @@ class Figure:
     sentence: str = ""
     """All values in words, where each curve has one point; the page then shows no drawing."""
 
+    def _repr_html_(self) -> str:
+        """The figure in a notebook."""
+        from pippin.reports.inline import figure_html
+
+        return figure_html(self)
+
     @property
     def alt(self) -> str:
         """Text alternative of the SVG drawing."""

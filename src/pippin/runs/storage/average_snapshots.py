@@ -2,8 +2,8 @@
 """Snapshots of averages during training, from which others are reconstructed afterwards.
 
 ``snapshots/IMAGES_SEEN.safetensors`` holds the tensors ``AVERAGE/PARAMETER`` in fp32. Its metadata
-record the number of images, the averages and the sha256 of all tensors, with the format version of
-checkpoints. A snapshot is complete or absent, and training never removes one that it needs again.
+record the number of images, the averages and the sha256 of all tensors, with the format version. A
+snapshot is complete or absent, and training never removes one that it needs again.
 """
 
 import json
@@ -14,7 +14,6 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pippin.runs.checkpoint import KIND
 from pippin.runs.exports import FACTS, SHA256
 from pippin.system.files import make_folder
 from pippin.system.formats import check_versioned_json, with_checksum
@@ -22,6 +21,8 @@ from pippin.system.lines import parse_object
 from pippin.system.tensors import load_tensors, save_tensors, tensors_digest
 
 SUFFIX = ".safetensors"
+KIND = "average snapshot"
+"""Key in :data:`pippin.system.formats.FORMATS`."""
 
 
 def snapshot_path(folder: Path, images_seen: int) -> Path:

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from pippin.runs.checkpoint import CheckpointError, checkpoint_problem
+from pippin.runs.checkpoint import checkpoint_problem
 from pippin.runs.checkpoint_folders import list_checkpoints
+from pippin.runs.checkpoint_state import CheckpointError
 from pippin.system.lock import share_directory
 
 

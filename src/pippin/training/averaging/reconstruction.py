@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pippin.runs.checkpoint import load_state, load_weights, weight_names
+from pippin.runs.checkpoint import load_weights
+from pippin.runs.checkpoint_state import load_state, weight_names
 from pippin.runs.folder import RunFolder
 from pippin.runs.storage.average_snapshots import list_snapshots, load_snapshot
 from pippin.runs.storage.averages import save_average

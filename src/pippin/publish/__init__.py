@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folders for others: whole pipelines of diffusers, and Spaces."""

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folder of a Space: the playground for one model, with all that it needs.
+
+No package index has pippin, so the folder holds a copy of its code beside ``app.py``, and
+``requirements.txt`` lists the packages that pippin declares.
+"""
+
+import platform
+import re
+import shutil
+import tomllib
+from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pippin.publish.cards import space_card
+from pippin.publish.model_folder import write_model_folder
+from pippin.runs.exports import writing_export
+from pippin.runs.inputs import reads_text
+from pippin.runs.trained import Trained
+from pippin.system.files import sync_tree, write_text
+from pippin.system.installation import PACKAGE
+
+GRADIO = "6.31.0"
+"""Version of gradio for the header where none is installed here."""
+LARGE_FILES = "*.safetensors filter=lfs diff=lfs merge=lfs -text\n"
+"""``.gitattributes``: the hub refuses large files that git holds itself."""
+SKIPPED = ("__pycache__", "*.pyc", "models")
+"""Parts of the package that are not copied: a Space has a model of its own."""
+CPU_INDEX = (
+    "# For a Space without a GPU; without it, pip installs the larger build with CUDA.\n"
+    "# --extra-index-url https://download.pytorch.org/whl/cpu\n"
+)
+LICENSE = "pippin is under the Apache License 2.0: https://www.apache.org/licenses/LICENSE-2.0\n"
+MARKER = re.compile(r"""\s*;\s*extra\s*==\s*['"]([\w-]+)['"]\s*$""")
+
+
+def write_space(trained: Trained, out: Path, dtype: torch.dtype = torch.float32) -> list[str]:
+    """Write the folder of a Space.
+
+    Args:
+        trained: the model.
+        out: new, empty, or left by an interrupted export of the same weights.
+        dtype: type of the weights on disk.
+
+    Returns:
+        notes for the user.
+
+    Raises:
+        ValueError: an encoder is not there, the packages of pippin are unknown, or another folder.
+        OSError: disk full or not writable; the same call resumes.
+    """
+    packages = space_requirements(("ui", "text") if reads_text(trained.recipe) else ("ui",))
+    facts = {
+        "to": "space",
+        "weights": trained.weights,
+        "images_seen": trained.images_seen,
+        "lineage": trained.lineage,
+        "sha256": trained.sha256,
+        "dtype": str(dtype),
+    }
+    with writing_export(out, facts):
+        notes = write_model_folder(trained, out / "model", dtype)
+        ignored = shutil.ignore_patterns(*SKIPPED)
+        shutil.copytree(PACKAGE, out / "pippin", ignore=ignored, dirs_exist_ok=True)
+        sync_tree(out / "pippin")
+        write_text(out / "LICENSE-pippin", _license())
+        write_text(out / ".gitattributes", LARGE_FILES)
+        lines = "".join(f"{package}\n" for package in packages)
+        write_text(out / "requirements.txt", CPU_INDEX + lines)
+        app = files("pippin.publish.files").joinpath("app.py").read_text(encoding="utf-8")
+        write_text(out / "app.py", app)
+        python = ".".join(platform.python_version_tuple()[:2])
+        write_text(out / "README.md", space_card(trained, out.resolve().name, _gradio(), python))
+    return [*notes, "whoever opens a public Space draws from this model, without a password"]
+
+
+def space_requirements(extras: tuple[str, ...]) -> list[str]:
+    """Packages that pippin declares: always needed ones, and those of some extras.
+
+    Raises:
+        ValueError: pippin is neither installed nor in a clone.
+    """
+    project = _project()
+    if project is not None:
+        optional = project["optional-dependencies"]
+        return [*project["dependencies"], *(name for extra in extras for name in optional[extra])]
+    try:
+        declared = requires("pippin") or []
+    except PackageNotFoundError as error:
+        raise ValueError(
+            "the packages that pippin needs are unknown, since it is not installed: in a clone of "
+            "its sources, type: pip install '.[ui]'"
+        ) from error
+    packages = []
+    for line in declared:
+        match = MARKER.search(line)
+        if match is None or match[1] in extras:
+            packages.append(MARKER.sub("", line))
+    return packages
+
+
+def _project() -> dict[str, Any] | None:
+    """``[project]`` of the clone that the package is in; None for an installed package."""
+    path = PACKAGE.parents[1] / "pyproject.toml"
+    if not path.is_file():
+        return None
+    project: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8")).get("project", {})
+    return project if project.get("name") == "pippin" else None
+
+
+def _license() -> str:
+    path = PACKAGE.parents[1] / "LICENSE"
+    return path.read_text(encoding="utf-8") if path.is_file() else LICENSE
+
+
+def _gradio() -> str:
+    try:
+        return version("gradio")
+    except PackageNotFoundError:
+        return GRADIO

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text encoders and tokenizers as components of diffusers' pipelines."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from pippin.encoders.config import TextConfig
+from pippin.encoders.hub import FILES, load_tokenizer, model_type
+from pippin.encoders.text import KINDS, encoder_folders
+from pippin.system.files import make_folder, sync_tree
+
+Component = tuple[str | None, str | None]
+"""(library, class), as in ``model_index.json``; nothing = absent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextPart:
+    """Text encoder of a recipe."""
+
+    source: str
+    kind: str
+    """bert, clip or t5."""
+    encoder: Path
+    tokenizer: Path
+    tokenizer_class: str
+    max_tokens: int
+    """``model_max_length`` of the tokenizer."""
+
+
+def text_parts(config: TextConfig) -> list[TextPart]:
+    """Text encoders of a configuration, in order; only tokenizers are loaded.
+
+    Raises:
+        ValueError: an encoder is not there, or has no tokenizer.
+    """
+    parts = []
+    for source in config.source:
+        encoder, *others = encoder_folders(source)
+        folder = others[0] if others else encoder
+        tokenizer = load_tokenizer(folder)
+        parts.append(
+            TextPart(
+                source=source,
+                kind=KINDS.get(model_type(encoder), "unknown"),
+                encoder=encoder,
+                tokenizer=folder,
+                tokenizer_class=type(tokenizer).__name__,
+                max_tokens=int(tokenizer.model_max_length),
+            )
+        )
+    return parts
+
+
+def write_text_parts(
+    out: Path, parts: list[TextPart], classes: tuple[str, ...]
+) -> dict[str, Component]:
+    """Copy encoders and tokenizers into a pipeline's folder.
+
+    Args:
+        out: folder of the pipeline.
+        parts: text encoders.
+        classes: class of transformers of each encoder.
+
+    Returns:
+        their entries of ``model_index.json``.
+
+    Raises:
+        OSError: disk full or not writable.
+    """
+    components: dict[str, Component] = {}
+    for index, (part, name) in enumerate(zip(parts, classes, strict=True)):
+        end = f"_{index + 1}" if index else ""
+        _copy(part.encoder, out / f"text_encoder{end}")
+        _copy(part.tokenizer, out / f"tokenizer{end}", weights=False)
+        components[f"text_encoder{end}"] = ("transformers", name)
+        components[f"tokenizer{end}"] = ("transformers", part.tokenizer_class)
+    return components
+
+
+def _copy(source: Path, target: Path, *, weights: bool = True) -> None:
+    make_folder(target)
+    patterns = [pattern for pattern in FILES if weights or pattern != "*.safetensors"]
+    for path in sorted({path for pattern in patterns for path in source.glob(pattern)}):
+        if weights or path.name != "config.json":
+            shutil.copyfile(path, target / path.name)
+    sync_tree(target)

@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole pipelines of diffusers draw the images that pippin draws, from equal noise.
+
+Models and autoencoders have random weights. Images have values in [0, 1].
+"""
+
+import json
+import re
+from dataclasses import replace
+
+import diffusers
+import pytest
+import torch
+from tiny_sd3_text import WORDS, clip, save_encoders, t5
+from tiny_tokenizer import word_tokenizer
+
+from pippin import rng
+from pippin.cli.main import main
+from pippin.conditioning.config import ConditioningConfig, ControlConfig, TextSemantic
+from pippin.denoisers.dit.config import DiTConfig
+from pippin.denoisers.mmdit.config import MMDiTConfig
+from pippin.denoisers.pixart.config import PixArtConfig
+from pippin.denoisers.unet.config import unet
+from pippin.denoisers.weights.arguments import BY_CLASS, ModelSpec
+from pippin.diffusion.config import DiffusionConfig
+from pippin.encoders.autoencoder import Autoencoder
+from pippin.encoders.config import TextConfig
+from pippin.encoders.normalisation import Affine
+from pippin.interop.convert import convert, converted_recipe
+from pippin.interop.plain_autoencoder import plain_autoencoder
+from pippin.model import build_model
+from pippin.publish.pipeline import write_pipeline
+from pippin.runs.trained import Trained, export
+from pippin.sampling.config import GuidanceConfig, SamplingConfig
+from pippin.sampling.load import load_run
+from pippin.sampling.sample import draw
+
+SIDE, STEPS, SCALE, SEEDS = 8, 4, 2.0, [3, 4]
+TOLERANCE = 5e-6
+"""Tolerance of pixels in [0, 1]."""
+NO_CONTROL = ControlConfig(high=(), low=())
+SHAPE = {"depth": 2, "width": 32, "num_heads": 2}
+
+
+def autoencoder(folder):
+    """Save an autoencoder without 1 x 1 convolutions whose channels have affines of their own."""
+    torch.manual_seed(0)
+    network = diffusers.AutoencoderKL(
+        block_out_channels=(4, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=2,
+        latent_channels=4,
+        mid_block_add_attention=False,
+        use_post_quant_conv=False,
+    )
+    shift, scale = torch.tensor([0.5, -1, 0, 2]), torch.tensor([0.5, 2, 1, 3])
+    affine = Affine(shift.view(1, 4, 1, 1), scale.view(1, 4, 1, 1))
+    own = Autoencoder(network, affine)
+    own.save(folder)
+    return own
+
+
+def trained_model(tmp_path, denoiser, conditioning, diffusion, text=None):
+    """A model with random weights, and its recipe."""
+    autoencoder(tmp_path / "kl")
+    spec = ModelSpec(
+        denoiser=denoiser,
+        conditioning=conditioning,
+        diffusion=diffusion,
+        latent_channels=4,
+        latent_side=SIDE,
+        num_classes=3,
+    )
+    recipe = converted_recipe(spec, str(tmp_path / "kl"))
+    guidance = GuidanceConfig(semantic_scale=SCALE)
+    recipe = replace(
+        recipe,
+        conditioning=conditioning,  # with its own shares of dropped conditions
+        sampling=SamplingConfig(solver="ddim", steps=STEPS, guidance=guidance),
+        train=replace(recipe.train, device="cpu"),
+        text=text or recipe.text,
+    )
+    model = build_model(
+        recipe.conditioning, recipe.denoiser, num_classes=3, latent_channels=4, seed=0
+    )
+    draws = torch.Generator().manual_seed(1)
+    tensors = {
+        name: (value + 0.05 * torch.randn(value.shape, generator=draws)).detach()
+        if value.requires_grad
+        else value.detach()
+        for name, value in model.named_parameters()
+    }
+    return Trained(
+        source="random", recipe=recipe, tensors=tensors, weights="ema", images_seen=8, lineage=()
+    )
+
+
+def own_images(tmp_path, trained, prompts):
+    """Pixels in [0, 1] that pippin draws, before they are rounded."""
+    export(trained, tmp_path / "own")
+    run, decoded = load_run(tmp_path / "own"), []
+    decoder = run.components.autoencoder.network.decoder
+    decoder.register_forward_hook(lambda module, given, pixels: decoded.append(pixels))
+    images = draw(run, prompts, SEEDS)
+    own = (decoded[0] / 2 + 0.5).clamp(0, 1)
+    assert torch.equal((own * 255).round().to(torch.uint8), images)
+    assert own.std() > 0.05  # images, no grey
+    return own
+
+
+def pipeline_of(folder, **options):
+    pipe = diffusers.DiffusionPipeline.from_pretrained(
+        folder, low_cpu_mem_usage=False, local_files_only=True, **options
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def save_t5(folder):
+    """Save a T5 whose tokenizer ends each text, so that an empty one has a token."""
+    encoder, _ = t5()
+    encoder.save_pretrained(folder)
+    tokenizer = word_tokenizer(WORDS, ("[BOS]", "[EOS]"), eos_token="[EOS]")
+    tokenizer.save_pretrained(folder)
+
+
+def noise():
+    return torch.stack([rng.normal((4, SIDE, SIDE), "sample", seed) for seed in SEEDS])
+
+
+def largest(images, own):
+    return float((images - own).abs().max())
+
+
+def text_rule(**settings):
+    return ConditioningConfig(
+        semantic=TextSemantic(null="empty", **settings),
+        rules={"text": "attention"}
+        | ({"pooled": "modulation"} if "pooled_features" in settings else {}),
+        control=NO_CONTROL,
+    )
+
+
+def test_an_affine_of_each_channel_moves_into_the_autoencoder(tmp_path):
+    own = autoencoder(tmp_path / "kl")
+    plain = plain_autoencoder(own)
+    assert plain.config.scaling_factor == 1 and plain.config.shift_factor == 0
+    latents, pixels = noise(), torch.linspace(-1, 1, 3 * 16 * 16).reshape(1, 3, 16, 16)
+    with torch.no_grad():
+        decoded = plain.decode(latents).sample
+        reference = own.network.decode(own.denormalise(latents)).sample
+        posterior, moments = plain.encode(pixels).latent_dist, own.encode(pixels)
+    assert torch.allclose(decoded, reference, atol=1e-5)
+    assert torch.allclose(posterior.mean, own.normalise(moments.mean), atol=1e-5)
+    assert torch.allclose(posterior.std, moments.std / own.scale, atol=1e-5)
+
+
+def test_an_autoencoder_of_one_factor_keeps_its_weights(tmp_path):
+    own = autoencoder(tmp_path / "kl")
+    affine = Affine(torch.zeros(1, 4, 1, 1), torch.full((1, 4, 1, 1), 4.0))
+    plain = plain_autoencoder(own.with_affine(affine))
+    assert plain.config.scaling_factor == 0.25
+    assert set(plain.state_dict()) == set(own.network.state_dict())
+
+
+@pytest.mark.parametrize(("schedule", "prediction"), [("ddpm", "eps"), ("flow", "flow")])
+def test_a_pipeline_of_dit_needs_diffusers_alone(tmp_path, schedule, prediction, record_property):
+    denoiser = DiTConfig(**SHAPE, learn_variance=prediction == "eps")
+    diffusion = DiffusionConfig(schedule=schedule, prediction=prediction)
+    trained = trained_model(tmp_path, denoiser, BY_CLASS, diffusion)
+    own = own_images(tmp_path, trained, [2, 0])
+    written = write_pipeline(trained, tmp_path / "out")
+    assert "trust_remote_code=True" in written.call
+    program = (tmp_path / "out/pipeline.py").read_text(encoding="utf-8")
+    assert not re.search(r"^\s*(import|from) pippin", program, re.MULTILINE)
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        pipeline_of(tmp_path / "out")
+    pipe = pipeline_of(tmp_path / "out", trust_remote_code=True)
+    images = pipe([2, 0], latents=noise(), output_type="pt").images
+    found = largest(images, own)
+    record_property("largest difference", found)
+    assert found < TOLERANCE
+    for block in pipe.transformer.transformer_blocks:  # as diffusers divides by itself
+        block.norm1.emb.time_proj.downscale_freq_shift = 1
+    images = pipe([2, 0], latents=noise(), output_type="pt").images
+    assert largest(images, own) > 1e-3
+    options = {"trust_remote_code": True, "low_cpu_mem_usage": False}
+    asked = diffusers.DiTPipeline.from_pretrained(tmp_path / "out", **options)
+    assert type(asked).__name__ == "PippinDiTPipeline"
+
+
+def test_a_pipeline_is_converted_to_the_same_model(tmp_path):
+    diffusion = DiffusionConfig(schedule="ddpm")
+    trained = trained_model(tmp_path, DiTConfig(**SHAPE), BY_CLASS, diffusion)
+    write_pipeline(trained, tmp_path / "out")
+    back = convert("diffusers", tmp_path / "out")
+    for name, value in back.loaded.model.named_parameters():
+        assert torch.equal(value, trained.tensors[name]), name
+    assert back.recipe.diffusion.schedule == "ddpm"
+    own, again = (
+        Autoencoder.from_folder(tmp_path / "kl"),
+        Autoencoder.load(back.recipe.autoencoder),
+    )
+    levels = own.decode(noise()).int() - again.decode(noise()).int()
+    assert levels.abs().max() <= 1
+
+
+def test_a_pipeline_of_stable_diffusion(tmp_path, record_property):
+    encoder, tokenizer = clip(WORDS, 16, 6, 0, 8)
+    encoder.save_pretrained(tmp_path / "clip")
+    tokenizer.save_pretrained(tmp_path / "clip")
+    trained = trained_model(
+        tmp_path,
+        unet("tiny", channels=16, channel_multiples=(1, 2), token_width=16),
+        text_rule(token_features=16, num_tokens=8, projection="none"),
+        DiffusionConfig(schedule="sd", prediction="v"),
+        TextConfig(source=(str(tmp_path / "clip"),)),
+    )
+    own = own_images(tmp_path, trained, ["red apple", "blue car"])
+    write_pipeline(trained, tmp_path / "out")
+    pipe = pipeline_of(tmp_path / "out")
+    assert type(pipe).__name__ == "StableDiffusionPipeline" and pipe.safety_checker is None
+    images = pipe(
+        ["red apple", "blue car"],
+        num_inference_steps=STEPS,
+        guidance_scale=SCALE,
+        latents=noise(),
+        output_type="pt",
+    ).images
+    record_property("largest difference", largest(images, own))
+    assert largest(images, own) < TOLERANCE
+
+
+def test_a_pipeline_of_stable_diffusion_3(tmp_path, record_property):
+    sources = save_encoders(tmp_path / "encoders")
+    trained = trained_model(
+        tmp_path,
+        MMDiTConfig(**SHAPE, qk_norm=True, table_side=6),
+        text_rule(token_features=32, pooled_features=16, num_tokens=83),
+        DiffusionConfig(schedule="flow", prediction="flow"),
+        TextConfig(source=sources, layer="penultimate", combine="sd3"),
+    )
+    own = own_images(tmp_path, trained, ["red apple", "blue car"])
+    written = write_pipeline(trained, tmp_path / "out")
+    pipe = pipeline_of(tmp_path / "out")
+    assert type(pipe).__name__ == "StableDiffusion3Pipeline"
+    call = written.call.partition("pipe(")[2].partition(").images")[0]
+    options = eval(f"dict(prompt={call.partition('=')[2]})", {"pipe": pipe})
+    options["prompt"] = ["red apple", "blue car"]
+    images = pipe(**options, latents=noise(), output_type="pt").images
+    record_property("largest difference", largest(images, own))
+    assert largest(images, own) < TOLERANCE
+
+
+def test_a_pipeline_of_pixart(tmp_path, record_property):
+    save_t5(tmp_path / "t5")
+    trained = trained_model(
+        tmp_path,
+        PixArtConfig(**SHAPE, learn_variance=True, base_grid=4),
+        text_rule(token_features=32, num_tokens=6, projection="mlp", padding="mask"),
+        DiffusionConfig(schedule="ddpm"),
+        TextConfig(source=(str(tmp_path / "t5"),)),
+    )
+    own = own_images(tmp_path, trained, ["red apple", "blue car"])
+    write_pipeline(trained, tmp_path / "out")
+    pipe = pipeline_of(tmp_path / "out")
+    assert type(pipe).__name__ == "PixArtAlphaPipeline"
+    images = pipe(
+        ["red apple", "blue car"],
+        num_inference_steps=STEPS,
+        guidance_scale=SCALE,
+        latents=noise(),
+        output_type="pt",
+        max_sequence_length=6,
+        clean_caption=False,
+        use_resolution_binning=False,
+    ).images
+    record_property("largest difference", largest(images, own))
+    assert largest(images, own) < TOLERANCE
+
+
+def test_any_other_model_becomes_a_pipeline_that_runs_pippin(tmp_path, capsys):
+    conditioning = ConditioningConfig(rules={"label": "attention"})  # and with control
+    diffusion = DiffusionConfig(schedule="flow", prediction="flow")
+    trained = trained_model(tmp_path, MMDiTConfig(**SHAPE), conditioning, diffusion)
+    own = own_images(tmp_path, trained, [2, 0])
+    out = tmp_path / "out"
+    assert main(["export", str(tmp_path / "own"), str(out), "--to", "diffusers"]) == 0
+    said = capsys.readouterr().out
+    assert "no pipeline of diffusers draws this model" in said and "conditioning.control" in said
+    assert json.loads((out / "model_index.json").read_text())["_class_name"][0] == "pipeline"
+    pipe = pipeline_of(out, trust_remote_code=True)
+    images = pipe(class_labels=[2, 0], seeds=SEEDS, output_type="pt").images
+    assert torch.equal(images, (own * 255).round() / 255)
+    (first,) = pipe(class_labels=2, seeds=SEEDS[:1], num_inference_steps=1).images
+    assert first.size == (16, 16)
+    flipped = {"control": {"flip": True}}
+    other = pipe(class_labels=[2, 0], seeds=SEEDS, sampling=flipped, output_type="pt").images
+    assert not torch.equal(other, images)
+    with pytest.raises(ValueError, match="this model needs class_labels"):
+        pipe("a red apple")
+
+
+def test_a_learned_null_caption_keeps_a_model_from_a_pipeline_of_diffusers(tmp_path):
+    save_t5(tmp_path / "t5")
+    rule = text_rule(token_features=32, num_tokens=6, projection="mlp", padding="native")
+    rule = replace(rule, semantic=replace(rule.semantic, null="learned"))
+    text = TextConfig(source=(str(tmp_path / "t5"),))
+    denoiser = PixArtConfig(**SHAPE, base_grid=4)
+    trained = trained_model(tmp_path, denoiser, rule, DiffusionConfig(schedule="ddpm"), text)
+    notes = write_pipeline(trained, tmp_path / "out").notes
+    assert any("conditioning.semantic.null learned" in note for note in notes)
+    assert any("conditioning.semantic.padding native" in note for note in notes)
