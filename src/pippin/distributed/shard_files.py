@@ -70,7 +70,7 @@ def shard_metadata(places: Mapping[str, tuple[Size, Size]]) -> dict[str, str]:
         name: {OFFSETS: list(offsets), SIZE: list(size)}
         for name, (offsets, size) in places.items()
     }
-    return {SHARDING: json.dumps(entries)}
+    return {SHARDING: json.dumps(entries, sort_keys=True)}
 
 
 def read_index(folder: Path, files: Iterable[str]) -> dict[str, ShardedTensor]:

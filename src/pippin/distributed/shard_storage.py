@@ -66,7 +66,9 @@ def write_shards(
     """
     writer = ShardWriter(folder, world, complete)
     with _shared_failures(world), _without_group_warning():
-        dcp.save(dict(tensors), storage_writer=writer, process_group=world.setup_group)
+        dcp.save(
+            dict(sorted(tensors.items())), storage_writer=writer, process_group=world.setup_group
+        )
 
 
 def read_shards(
