@@ -84,8 +84,15 @@ def test_the_command_line_knows_it(folder, capsys, tmp_path):
 
 def test_it_is_refused_where_diffusers_has_no_class(folder, capsys, tmp_path):
     out = tmp_path / "out"
-    assert main(["export", str(folder), str(out), "--to", "diffusers"]) == 2
+    assert main(["export", str(folder), str(out), "--to", "diffusers-model"]) == 2
     assert "diffusers has no model class for denoiser.kind conv" in capsys.readouterr().err
     assert not out.exists()
     assert main(["export", str(folder), str(out)]) == 0
     assert load_run(out).recipe.denoiser.kind == "conv"
+
+
+def test_its_pipeline_draws_with_pippin(folder, capsys, tmp_path):
+    out = tmp_path / "out"
+    assert main(["export", str(folder), str(out), "--to", "diffusers"]) == 0
+    assert "diffusers has no model class for denoiser.kind conv" in capsys.readouterr().out
+    assert load_run(out / "model").recipe.denoiser.kind == "conv"

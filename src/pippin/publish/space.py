@@ -22,7 +22,7 @@ from pippin.runs.exports import writing_export
 from pippin.runs.inputs import reads_text
 from pippin.runs.trained import Trained
 from pippin.system.files import sync_tree, write_text
-from pippin.system.installation import PACKAGE
+from pippin.system.installation import PACKAGE, distribution_name
 
 GRADIO = "6.31.0"
 """Version of gradio for the header where none is installed here."""
@@ -89,7 +89,7 @@ def space_requirements(extras: tuple[str, ...]) -> list[str]:
         optional = project["optional-dependencies"]
         return [*project["dependencies"], *(name for extra in extras for name in optional[extra])]
     try:
-        declared = requires("pippin") or []
+        declared = requires(distribution_name()) or []
     except PackageNotFoundError as error:
         raise ValueError(
             "the packages that pippin needs are unknown, since it is not installed: in a clone of "
@@ -108,8 +108,8 @@ def _project() -> dict[str, Any] | None:
     path = PACKAGE.parents[1] / "pyproject.toml"
     if not path.is_file():
         return None
-    project: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8")).get("project", {})
-    return project if project.get("name") == "pippin" else None
+    project: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+    return project
 
 
 def _license() -> str:
