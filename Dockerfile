@@ -27,6 +27,8 @@ ENV PYTHONUNBUFFERED=1 \
     PATH=/opt/pippin/bin:$PATH \
     HOME=/home/pippin \
     USER=pippin
+# Unpinned: pip picks a pair that the index has; the wheel below refuses versions that are too old.
+# hadolint ignore=DL3013
 RUN python3 -m venv /opt/pippin \
     && pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch torchvision
 COPY --from=wheel /wheels /wheels

@@ -47,7 +47,10 @@ def faults(text):
             yield f"{name} {value} stays in the image's history"
         elif name == "COPY" and value.split()[0] in (".", "./"):
             yield "COPY . takes whatever lies in the folder"
-        elif name == "RUN" and re.search(r"pip (install|wheel)(?!.*--no-cache-dir)", value):
+        elif name == "RUN" and any(
+            re.search(r"pip (install|wheel)(?!.*--no-cache-dir)", command)
+            for command in value.split("&&")
+        ):
             yield "pip leaves its cache in a layer: --no-cache-dir"
         elif name in ("ENTRYPOINT", "CMD") and not value.startswith("["):
             yield f"{name} by a shell, which passes no signal on"
@@ -69,6 +72,7 @@ def test_the_dockerfile_keeps_the_rules():
         (r"COPY src ./src", "COPY . .", "whatever lies"),
         (r"COPY src ./src", "ADD src ./src", "use COPY"),
         (r"--no-cache-dir ", "", "cache"),
+        (r"(RUN python3 -m venv \S+)", r"\1 && pip install wheel", "cache"),
         (r'CMD \["--help"\]', "CMD --help", "signal"),
     ],
 )
