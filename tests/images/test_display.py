@@ -66,6 +66,12 @@ def test_a_wrong_request_is_refused(noise, options, said):
         show_images(noise, **options)
 
 
+@pytest.mark.parametrize("change", [lambda x: x[0], lambda x: x / 255, lambda x: x[:, :1]])
+def test_other_tensors_are_refused_with_their_shape(noise, change):
+    with pytest.raises(ValueError, match=r"uint8 of shape \(batch, 3, height, width\); got torch"):
+        show_images(change(noise))
+
+
 def test_an_empty_batch_is_refused(noise):
     with pytest.raises(ValueError, match="no images to show"):
         show_images(noise[:0])

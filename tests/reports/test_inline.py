@@ -2,11 +2,14 @@
 """Results, runs and figures as a notebook shows them: the page's numbers, escaped."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 from edited_json import write_edited
 from html_page import Page
 
+from pippin import reports
 from pippin.reports.contrast_headline import study_headline
 from pippin.reports.figures.curves import COLOURS, Figure, LegendEntry, learning_curves
 from pippin.reports.inline import COLOURS as INLINE_COLOURS
@@ -36,6 +39,13 @@ def test_markdown_has_the_same_cells(finished):
     table = [line for line in source._repr_markdown_().splitlines() if line.startswith("|")]
     assert len(table) == 2 + len(result_lines(source))
     assert table[0].split(" | ")[1:3] == ["entangled", "disentangled"]
+
+
+def test_a_terminal_shows_no_log(finished):
+    source = open_source(finished)
+    name, count = source.declaration.name, len(source.runs)
+    assert repr(source) == f"{name}: {count} runs in {finished}"
+    assert "<svg" not in repr(learning_curves(source)[0])
 
 
 def test_hostile_names_are_text(finished):
@@ -72,7 +82,18 @@ def test_a_figure_of_single_values_is_a_sentence():
     assert "a: 1 &amp; 2" in figure._repr_html_() and "svg" not in figure._repr_html_()
 
 
-def test_each_arm_has_a_colour_of_its_own():
+def test_text_that_looks_like_a_colour_stays_text():
+    legend = (LegendEntry(arm="var(--arm-99)", position=0, end="1"),)
+    figure = Figure(title="t", caption="c", svg="<svg>var(--arm-99)</svg>", legend=legend)
+    assert figure._repr_html_().count("var(--arm-99)") == 2
+
+
+def test_arms_have_the_colours_of_the_page():
+    """Those of light pages, which the style sheet declares first."""
+    sheet = (Path(reports.__file__).parent / "templates" / "report.css").read_text()
+    declared = re.findall(r"--arm-(\d): (#\w+);", sheet)[:COLOURS]
+    assert [int(position) for position, _ in declared] == [*range(COLOURS)]
+    assert list(INLINE_COLOURS) == [colour for _, colour in declared]
     assert len({*INLINE_COLOURS}) == COLOURS
 
 

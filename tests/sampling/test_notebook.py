@@ -35,6 +35,12 @@ def test_a_run_is_a_table_of_facts(shipped):
     assert len(shipped._repr_markdown_().splitlines()) == 2 + 6
 
 
+def test_a_terminal_shows_the_facts_as_lines(shipped):
+    lines = repr(shipped).splitlines()
+    assert [line.partition(": ")[0] for line in lines][:2] == ["recipe", "model"]
+    assert len(lines) == 6 and shipped.description in lines[2]
+
+
 def test_names_of_classes_are_escaped(shipped, monkeypatch):
     monkeypatch.setattr(type(shipped), "class_names", ("<img src=x onerror=evil()>", "b"))
     page = Page(shipped._repr_html_())

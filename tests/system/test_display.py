@@ -7,6 +7,7 @@ import pytest
 from html_page import Page
 
 from pippin.system.display import (
+    fact_lines,
     fact_rows,
     html_table,
     html_text,
@@ -46,6 +47,12 @@ def test_a_markdown_table_without_headings_has_an_empty_row_of_them():
         "| --- | --- |",
         "| weights | ema |",
     ]
+
+
+def test_lines_of_facts_hold_no_control_characters_and_no_secrets():
+    text = fact_lines({"a": HOSTILE, "source": "https://user:password@host/0.tar"})
+    assert text.splitlines()[0].startswith("a: <script>") and len(text.splitlines()) == 2
+    assert "\x1b" not in text and "\u202e" not in text and "password" not in text
 
 
 @pytest.mark.parametrize("letter", list("\\`*_{}[]|$~!"))

@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import UInt8
 from markupsafe import Markup
 from PIL import Image
@@ -67,7 +68,7 @@ class ImageDisplay:
 
 
 def show_images(
-    images: Images,
+    images: Tensor,
     captions: Sequence[object] = (),
     *,
     columns: int | None = None,
@@ -82,8 +83,13 @@ def show_images(
         zoom: pixels of the screen along each side of a pixel.
 
     Raises:
-        ValueError: no images, or another number of captions.
+        ValueError: other tensors, no images, or another number of captions.
     """
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(
+            "images must be uint8 of shape (batch, 3, height, width); got "
+            f"{images.dtype} of shape {tuple(images.shape)}; for one image give image[None]"
+        )
     if not len(images):
         raise ValueError("no images to show; give a batch of at least one image")
     if captions and len(captions) != len(images):

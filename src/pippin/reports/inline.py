@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results and figures of a study or a run inside a notebook; the page has more."""
 
-import re
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
@@ -83,6 +82,8 @@ def figure_html(figure: "Figure") -> str:
         )
         for key in figure.legend
     )
-    svg = re.sub(r"var\(--arm-(\d+)\)", lambda name: COLOURS[int(name[1])], figure.svg)
+    svg = figure.svg
+    for position, colour in enumerate(COLOURS):
+        svg = svg.replace(f"var(--arm-{position})", colour)
     style = "max-width:40em;margin:0"
     return f'<figure style="{style}">{caption}<p>{legend}</p>{svg}</figure>'

@@ -23,6 +23,7 @@ from pippin.studies.study import Declaration, flat
 from pippin.studies.study_folder import run_name
 from pippin.system.formats import VERSION, FormatError, check_format, read_versioned_json
 from pippin.system.lines import has_no_lines, read_lines
+from pippin.system.text import printable
 
 TEXT = ("text.source", "text.layer", "text.combine")
 """Settings that name a text encoder."""
@@ -127,6 +128,11 @@ class Source:
         from pippin.reports.inline import source_markdown
 
         return source_markdown(self)
+
+    def __repr__(self) -> str:
+        """Name and folder, instead of all results and logs."""
+        name = printable(self.declaration.name)
+        return f"{name}: {len(self.runs)} runs in {printable(self.folder)}"
 
     def run(self, arm: str, seed: int) -> Run | None:
         """The run of one arm on one seed; None if its folder does not exist."""

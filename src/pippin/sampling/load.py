@@ -27,7 +27,7 @@ from pippin.sampling.config import SamplingConfig, check_guidance
 from pippin.sampling.group import SINGLE_PROCESS, SamplingGroup
 from pippin.sampling.run_facts import run_facts
 from pippin.sampling.sampler import Sampler
-from pippin.system.display import fact_rows, html_table, markdown_table
+from pippin.system.display import fact_lines, fact_rows, html_table, markdown_table
 from pippin.system.tensors import tensors_digest
 from pippin.system.text import print_above_progress
 
@@ -116,6 +116,10 @@ class LoadedRun:
     def _repr_markdown_(self) -> str:
         """The same where Markdown is shown."""
         return markdown_table((), fact_rows(run_facts(self)))
+
+    def __repr__(self) -> str:
+        """The same as lines, instead of all settings and tensors."""
+        return fact_lines(run_facts(self))
 
     def label_id(self, label: str) -> int:
         """Class id of a name, or of an id where no name is a number; see :func:`find_label`.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables as HTML and Markdown for notebooks, with all text escaped.
+"""Tables as HTML, Markdown and lines for notebooks, with all text escaped.
 
 Names of arms, classes and folders come from users and downloaded files. In a notebook they could
 otherwise hold markup that acts on the page.
@@ -68,3 +68,8 @@ def markdown_table(heads: Sequence[str], rows: Rows, caption: str = "") -> str:
 def fact_rows(facts: Mapping[str, str]) -> list[list[str]]:
     """Rows of a table of names and values."""
     return [[name, value] for name, value in facts.items()]
+
+
+def fact_lines(facts: Mapping[str, str]) -> str:
+    """Names and values as lines of text, for a terminal."""
+    return "\n".join(printable(redact(f"{name}: {value}")) for name, value in facts.items())

@@ -3,7 +3,7 @@
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
@@ -50,7 +50,7 @@ class Figure:
 
     title: str
     caption: str
-    svg: str
+    svg: str = field(repr=False)
     legend: tuple[LegendEntry, ...]
     against: str = "images seen"
     """Quantity of the horizontal axis."""
