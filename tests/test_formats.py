@@ -18,15 +18,21 @@ from safetensors.torch import load_file
 
 from pippin.bench.record import BenchRecord
 from pippin.cli.main import main
+from pippin.config import ConfigError
 from pippin.data.cache.caption_cache import build_bank
 from pippin.data.cache.manifest import MANIFEST, Manifest, check_shards, load_manifest, shard_fault
+from pippin.data.folder.image_table import TABLE, ImageTable, save_table
+from pippin.data.folder.listing import FROM_SHARDS
 from pippin.data.folder.scan import Index, _load_index, _save_index
-from pippin.data.importing.config import ImportConfig
+from pippin.data.importing.config import ImportConfig, ShardsConfig
 from pippin.data.importing.import_sources import FileShard
+from pippin.data.importing.importer import COLUMNS, _locked_folder
 from pippin.data.importing.parts import read_part
+from pippin.data.streaming.shard_source import _check_record
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.evaluation.images import open_images
 from pippin.evaluation.reference import load_statistics
+from pippin.evaluation.runs.evaluate import evaluate_run, write_results
 from pippin.reports.report_data import open_source
 from pippin.runs.components import Components
 from pippin.runs.folder import RunFolder
@@ -34,6 +40,8 @@ from pippin.runs.inputs import read_inputs
 from pippin.runs.plan_met import PlanMet
 from pippin.runs.storage.average_snapshots import load_snapshot, save_snapshot
 from pippin.runs.trained import load_trained_weights
+from pippin.sampling.load import load_run
+from pippin.sampling.sample_folder import make_room, remove_samples
 from pippin.studies.results import read
 from pippin.system.formats import (
     CHECKSUM,
@@ -234,8 +242,108 @@ def test_measures_of_a_run_of_a_newer_version_are_refused(newest):
         open_source(Path("run"))
 
 
+@pytest.mark.parametrize("name", ["results.jsonl", "evaluation/stages.jsonl"])
+def test_an_evaluation_of_a_newer_version_is_refused_and_stays(name, newest):
+    path = Path("run", name)
+    path.parent.mkdir(exist_ok=True)
+    shutil.copyfile("study/results.jsonl", path)
+    restate_lines(path)
+    before = path.read_bytes()
+    with pytest.raises(FormatError, match=rf"{path.name} .* results format 99"):
+        evaluate_run(load_run("run", console=Console(quiet=True)), Path("run"))
+    assert path.read_bytes() == before
+
+
+def test_measures_are_not_added_to_results_of_a_newer_version(newest):
+    restate_lines("run/results.jsonl")
+    before = Path("run/results.jsonl").read_bytes()
+    with pytest.raises(FormatError, match="newer pippin: results format 99"):
+        write_results([{"name": "drift", "value": 1.0}], Path("run/results.jsonl"))
+    assert Path("run/results.jsonl").read_bytes() == before
+
+
+def test_samples_of_a_newer_version_are_not_removed(newest):
+    restate_json("run/samples/manifest.json")
+    before = sorted(Path("run/samples").iterdir())
+    for remove in (
+        lambda: make_room(Path("run/samples"), {}),
+        lambda: remove_samples(before[0].parent),
+    ):
+        with pytest.raises(FormatError, match="samples format 99"):
+            remove()
+    assert sorted(Path("run/samples").iterdir()) == before
+
+
+def test_a_newer_file_is_not_replaced_and_a_damaged_one_is(tmp_path):
+    path = tmp_path / "values.json"
+    path.write_text(json.dumps({VERSION: 99}))
+    with pytest.raises(FormatError, match=r"values\.json .* samples format 99"):
+        write_versioned_json(path, "samples", {"count": 1})
+    assert json.loads(path.read_text()) == {VERSION: 99}
+    for damaged in ("{", "[1]", json.dumps({VERSION: "one"})):
+        path.write_text(damaged)
+        write_versioned_json(path, "samples", {"count": 1})
+        assert read_versioned_json(path, "samples") == {"count": 1}
+
+
+def test_a_newer_import_without_a_finished_shard_is_refused_and_stays(tmp_path):
+    parts = tmp_path / ".parts"
+    parts.mkdir()
+    for name in ("import.json", COLUMNS):
+        write_newer(parts / name)
+    with (
+        pytest.raises(FormatError, match=r"import\.json .* import format 99"),
+        _locked_folder(tmp_path, ImportConfig(source="shards")),
+    ):
+        raise AssertionError("the folder is refused")
+    assert json.loads((parts / COLUMNS).read_text())[VERSION] == 99
+
+
+def test_shards_of_a_newer_version_are_refused_and_stay(tmp_path):
+    (tmp_path / ".parts").mkdir()
+    for path in (tmp_path / FROM_SHARDS, tmp_path / ".parts" / COLUMNS):
+        write_newer(path)
+    with pytest.raises(FormatError, match=rf"{FROM_SHARDS} .* import format 99"):
+        _check_record(ShardsConfig(source="shards"), tmp_path, may_change=True)
+    assert json.loads((tmp_path / ".parts" / COLUMNS).read_text())[VERSION] == 99
+
+
+def test_a_table_of_images_is_read_as_it_was_before_it_had_a_version(tmp_path):
+    save_one_image(tmp_path)
+    assert len(ImageTable.load(tmp_path)) == 1
+    restate_metadata(tmp_path / TABLE, "texts")
+    with pytest.raises(FormatError, match=r"images\.safetensors .* image table format 99"):
+        ImageTable.load(tmp_path)
+    with safe_open(tmp_path / TABLE, framework="pt") as file:
+        texts = json.loads(file.metadata()["texts"])
+    texts.pop(VERSION)
+    save_tensors(
+        tmp_path / TABLE, load_file(tmp_path / TABLE), metadata={"texts": json.dumps(texts)}
+    )
+    assert len(ImageTable.load(tmp_path)) == 1
+
+
+def save_one_image(folder):
+    (folder / TABLE).parent.mkdir()
+    (folder / "metadata.jsonl").write_text("{}\n")
+    names = ("shard", "row", "suffix", "sha256", "height", "width", "rules", "label", "line")
+    columns = {name: np.zeros(1, np.int64) for name in (*names, "has_file")}
+    save_table(folder, columns, {"suffixes": [".png"], "rules": [[]], "labels": ["a"]})
+
+
+def test_an_unknown_setting_of_a_run_may_be_of_a_newer_version(newest):
+    values = json.loads(Path("run/config.json").read_text())
+    values.pop(CHECKSUM, None)
+    values["train"]["lookahead"] = 3
+    Path("run/config.json").write_text(json.dumps(values))
+    said = r"extra fields found \(lookahead\)(.|\n)*if a newer pippin wrote this file, upgrade"
+    with pytest.raises(ConfigError, match=said):
+        RunFolder(Path("run")).recipe()
+
+
 def test_every_kind_is_refused_but_the_index_which_is_rebuilt():
-    assert set(NEWER) == set(FORMATS) - {"image index", "average snapshot"}
+    separate = {"image index", "image table", "average snapshot"}
+    assert set(NEWER) == set(FORMATS) - separate
 
 
 def test_a_snapshot_of_a_newer_version_is_refused(tmp_path):

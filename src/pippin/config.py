@@ -104,7 +104,9 @@ class Config:
         try:
             return cls.from_dict(values)
         except ConfigError as error:
-            raise ConfigError(f"{path} is {error}") from error
+            unknown = cls.FORMAT is not None and "extra fields found" in str(error)
+            advice = "\nif a newer pippin wrote this file, upgrade pippin" if unknown else ""
+            raise ConfigError(f"{path} is {error}{advice}") from error
 
 
 def legacy_settings(config: Config, record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -57,6 +57,24 @@ def test_clear_unused_deletes_what_no_run_uses(caches):
     assert names(caches) == {USED, "mine"}
 
 
+def test_clear_unused_keeps_a_cache_of_a_newer_version(caches, capsys):
+    path = caches / OTHER / "manifest.json"
+    path.write_text(json.dumps({"format": 99}))
+    assert main(["cache", "clear", "--unused", "--yes"]) == 0
+    assert names(caches) == {USED, OTHER, "mine"}
+    assert main(["cache", "list"]) == 0
+    assert "of a newer pippin  kept" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["inputs.json", "config.json"])
+def test_clear_unused_keeps_all_caches_beside_a_run_of_a_newer_version(name, caches, capsys):
+    (caches.parent / "runs" / "first" / name).write_text(json.dumps({"format": 99}))
+    before = names(caches)
+    assert main(["cache", "clear", "--unused", "--yes"]) == 0
+    assert names(caches) == before
+    assert f"{name} was written by a newer pippin" in capsys.readouterr().err
+
+
 def test_clear_deletes_named_caches_or_all(caches, capsys):
     assert main(["cache", "clear", OTHER, "--yes"]) == 0
     assert names(caches) == {USED, TEXT, "mine"}

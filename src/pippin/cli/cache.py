@@ -11,7 +11,14 @@ import tyro
 
 from pippin.cli.parsing.options import parse
 from pippin.cli.parsing.verb_help import HELP
-from pippin.data.cache.cache_folders import CacheFolder, list_caches, remove_cache, users_of
+from pippin.data.cache.cache_folders import (
+    NEWER,
+    CacheFolder,
+    list_caches,
+    remove_cache,
+    users_of,
+)
+from pippin.system.formats import FormatError
 from pippin.system.text import print_text
 
 USAGE = """usage: pippin cache list [options]              sizes of the caches, and their use
@@ -62,6 +69,7 @@ def _list(command: ListCommand) -> int:
     used = _used(caches, command.runs)
     for cache in caches:
         state = "used by a run" if cache in used else "unused"
+        state = "kept" if cache.content == NEWER else state
         print_text(_line(cache, users_of(cache.path) or state))
     total = sum(cache.num_bytes for cache in caches)
     print_text(f"{len(caches)} caches in {command.folder}, {_megabytes(total)}")
@@ -112,13 +120,22 @@ def _chosen(command: ClearCommand) -> list[CacheFolder]:
 def _used(caches: Sequence[CacheFolder], folders: Sequence[Path]) -> list[CacheFolder]:
     """Caches that a run below the folders was trained with.
 
-    A cache that cannot be told apart from that of a run counts as used.
+    A cache that cannot be told apart from that of a run counts as used, as do all caches where a
+    run is of a newer version.
     """
     from pippin.runs.overview import find_runs, recorded_inputs
 
     runs = [run for folder in folders if folder.is_dir() for run in find_runs(folder)]
-    records = [record for run in runs if (record := recorded_inputs(run))]
-    return [cache for cache in caches if any(_fits(cache, record) for record in records)]
+    try:
+        records = [record for run in runs if (record := recorded_inputs(run))]
+    except FormatError as error:
+        print_text(f"{error}; until then all caches count as used", error=True)
+        return list(caches)
+    return [
+        cache
+        for cache in caches
+        if cache.content == NEWER or any(_fits(cache, record) for record in records)
+    ]
 
 
 def _fits(cache: CacheFolder, record: dict[str, object]) -> bool:

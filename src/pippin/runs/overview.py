@@ -13,7 +13,7 @@ from pippin.recipes.table import RECIPES, get_recipe
 from pippin.runs.checkpoint_folders import has_all_files, list_checkpoints
 from pippin.runs.folder import INPUTS_FILE, SHARED_WEIGHTS_FILE, RunFolder
 from pippin.system.files import read_regular
-from pippin.system.formats import read_versioned_json
+from pippin.system.formats import FormatError, read_versioned_json
 from pippin.system.lines import parse_line
 from pippin.system.lock import is_locked
 
@@ -128,6 +128,9 @@ def recorded_inputs(folder: Path) -> dict[str, Any] | None:
     Returns:
         ``autoencoder`` and ``text_encoder``: fingerprints; ``source``: hash of all training
         images; ``bucketed``: whether its caches hold parts of them.
+
+    Raises:
+        FormatError: the record is of a newer version.
     """
     try:
         inputs = read_versioned_json(folder / INPUTS_FILE, "inputs")
@@ -138,5 +141,7 @@ def recorded_inputs(folder: Path) -> dict[str, Any] | None:
             "source": inputs["data"]["source_hash"],
             "bucketed": bool(data.get("aspect_ratios")),
         }
+    except FormatError:
+        raise
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None

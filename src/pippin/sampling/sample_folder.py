@@ -130,7 +130,11 @@ def make_room(path: Path, protocol: Mapping[str, Any]) -> None:
 
 
 def remove_samples(path: Path) -> None:
-    """Remove all images of a folder and their manifest, and the folder where it is then empty."""
+    """Remove all images of a folder and their manifest, and the folder where it is then empty.
+
+    Raises:
+        FormatError: the manifest is of a newer version.
+    """
     if not (path / MANIFEST).is_file():
         return
     for name in (*_listed_images(path), GRID, MANIFEST, LOCK):
@@ -265,6 +269,8 @@ def _listed_images(path: Path) -> list[str]:
     """Images of the manifest; where it is damaged, all files with a sample's name."""
     try:
         manifest = read_manifest(path)
+    except FormatError:
+        raise
     except ValueError:
         return [name for name in sorted(list_names(path)) if _NAME.fullmatch(name)]
     return [] if manifest is None else manifest.files

@@ -62,6 +62,7 @@ FORMATS = {
     "latent cache": 1,
     "cache shard": 1,
     "image index": 1,
+    "image table": 1,
     "import": 1,
     "study": 1,
     "results": 1,
@@ -115,9 +116,30 @@ def write_versioned_json(path: Path, kind: str, values: Mapping[str, Any]) -> No
     """Replace a file by JSON with version and checksum, which :func:`read_versioned_json` checks.
 
     Raises:
+        FormatError: the earlier file is of a newer version; it stays.
         OSError: disk full or not writable; an earlier file stays.
     """
+    refuse_newer(path, kind)
     write_text(path, json.dumps(with_checksum(kind, values), indent=2) + "\n")
+
+
+def refuse_newer(path: Path, kind: str) -> None:
+    """Refuse to replace a JSON file of a newer version; a missing or damaged one is no obstacle.
+
+    Args:
+        path: the file.
+        kind: one of :data:`FORMATS`.
+
+    Raises:
+        FormatError: the version is newer.
+    """
+    try:
+        values = parse_json(read_regular(path))
+        check_format(kind, values.get(VERSION), path)
+    except FormatError:
+        raise
+    except (OSError, ValueError, AttributeError):
+        return
 
 
 def read_versioned_json(path: Path, kind: str | None) -> dict[str, Any]:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from pippin.data.cache.shard_claims import LOCK, ShardClaims, has_builders
-from pippin.system.formats import read_versioned_json
+from pippin.system.formats import FormatError, read_versioned_json
 from pippin.system.lock import FolderBusyError
 
 MANIFEST = "manifest.json"
 TEXT_PREFIX = "text-"
+NEWER = "of a newer pippin"
+"""Content of a cache whose manifest is of a newer version."""
 OWN_FILES = ("shard-", MANIFEST, LOCK, ".")
 """Starts of the names of files that a cache writes."""
 
@@ -28,7 +30,7 @@ class CacheFolder:
     """Kind of content, such as ``openmoji 64 px train``."""
     ingredients: dict[str, Any]
     """See :func:`pippin.data.cache.manifest.cache_ingredients`; empty for caption features and for
-    an unfinished or damaged cache."""
+    an unfinished, damaged or newer cache."""
 
     @property
     def is_text(self) -> bool:
@@ -58,6 +60,8 @@ def _describe(path: Path) -> CacheFolder:
             names = "data.kind", "data.resolution", "split"
             kind, side, split = (ingredients.get(name, "?") for name in names)
             content = f"{kind} {side} px {split}"
+        except FormatError:
+            ingredients, content = {}, NEWER
         except (ValueError, LookupError, TypeError, OSError):
             ingredients, content = {}, "damaged"
     num_bytes = sum(file.stat().st_size for file in path.iterdir() if file.is_file())

@@ -24,12 +24,15 @@ from pippin.data.folder.caption_files import NotTextError, clean_caption
 from pippin.data.folder.scanned import ScannedImage
 from pippin.images.files import ConversionRule
 from pippin.system.files import atomic_write
+from pippin.system.formats import FORMATS, VERSION, check_format
 
 TABLE = ".parts/images.safetensors"
 """Table in a folder of images; only folders that were prepared from shards have it."""
 METADATA = "metadata.jsonl"
 LINE_BYTES = 4096
 """Bytes of metadata.jsonl that are read at once."""
+KIND = "image table"
+"""Key in :data:`pippin.system.formats.FORMATS`."""
 NO_LABEL = -1
 Columns = dict[str, NDArray[Any]]
 """``shard``, ``row``, ``suffix``, ``sha256``, ``height``, ``width``, ``rules``, ``label``,
@@ -56,7 +59,7 @@ def save_table(folder: Path, columns: Columns, texts: Mapping[str, Any]) -> None
             ``captions``: kind of caption -> column of metadata.jsonl, which is complete.
     """
     path, num_bytes = folder / TABLE, (folder / METADATA).stat().st_size
-    content = json.dumps({**texts, "num_bytes": num_bytes})
+    content = json.dumps({VERSION: FORMATS[KIND], **texts, "num_bytes": num_bytes})
     with atomic_write(path) as staging:
         save_file(columns, staging, metadata={"texts": content})
 
@@ -67,9 +70,10 @@ class _Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         with safe_open(folder / TABLE, framework="pt") as file:
+            self.texts: dict[str, Any] = json.loads(file.metadata()["texts"])
+            check_format(KIND, self.texts.get(VERSION), folder / TABLE)
             names = list(file.keys())
             self.columns: Columns = {name: file.get_tensor(name).numpy() for name in names}
-            self.texts: dict[str, Any] = json.loads(file.metadata()["texts"])
         self.rules = [tuple(names) for names in self.texts["rules"]]
         if (folder / METADATA).stat().st_size != self.texts["num_bytes"]:
             raise ValueError(

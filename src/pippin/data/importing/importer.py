@@ -26,10 +26,11 @@ from pippin.data.folder.listing import FROM_SHARDS
 from pippin.data.importing.columns import Columns, find_columns
 from pippin.data.importing.config import FOLDER, ImportConfig
 from pippin.data.importing.import_sources import Shard, find_shards
-from pippin.data.importing.parts import PARTS, Part, read_part
+from pippin.data.importing.parts import KIND, PARTS, Part, read_part
 from pippin.data.importing.rows import printable
 from pippin.data.importing.shards import import_shard
 from pippin.system.files import TEMPORARY_SUFFIX, atomic_write, remove_temporary_files
+from pippin.system.formats import refuse_newer
 from pippin.system.lock import folder_lock
 from pippin.system.text import strip_url_secrets
 from pippin.system.workers.pool import worker_pool
@@ -288,6 +289,7 @@ def _locked_folder(folder: Path, config: ImportConfig) -> Iterator[None]:
         for subfolder in (folder, parts):
             remove_temporary_files(subfolder)  # of an import that was killed
         path = parts / "import.json"
+        refuse_newer(path, KIND)
         if not any(parts.glob("[0-9]*.json")):  # nothing was imported: other settings are allowed
             (parts / COLUMNS).unlink(missing_ok=True)
             config.save(path)

@@ -17,9 +17,10 @@ from pippin.data.importing.columns import Columns
 from pippin.data.importing.config import ShardsConfig
 from pippin.data.importing.import_sources import Shard, find_shards
 from pippin.data.importing.importer import COLUMNS, find_import_columns, without_secrets
-from pippin.data.importing.parts import PARTS
+from pippin.data.importing.parts import KIND, PARTS
 from pippin.data.importing.shard_files import FileShard
 from pippin.system.files import make_folder, remove_temporary_files
+from pippin.system.formats import refuse_newer
 
 DECODER = f"Pillow {PIL.__version__}"
 NOT_IDENTITY = ("keep",)
@@ -114,6 +115,7 @@ def _check_record(config: ShardsConfig, folder: Path, *, may_change: bool) -> No
     path = folder / FROM_SHARDS
     if (folder / PARTS / "import.json").exists():
         raise ConfigError(f"{folder} holds an import of image files: give a new --data.path")
+    refuse_newer(path, KIND)
     if may_change and not any((folder / PARTS).glob("[0-9]*.json")):
         (folder / PARTS / COLUMNS).unlink(missing_ok=True)
         config.save(path)

@@ -46,6 +46,7 @@ from pippin.evaluation.runs.protocol import (
     Stages,
     noise_seed,
     quality_reference,
+    refuse_newer_results,
     sample_seeds,
 )
 from pippin.evaluation.runs.run_drift import drift_measures
@@ -78,11 +79,13 @@ def evaluate_run(run: LoadedRun, folder: Path) -> list[Measure]:
         folder: folder of results and images.
 
     Raises:
+        FormatError: the results or an interrupted evaluation are of a newer version.
         ValueError: another process evaluates in the folder.
         OSError: disk full or not writable; finished parts and earlier results stay.
     """
     run_folder = RunFolder(folder)
     with folder_lock(run_folder.evaluation):
+        refuse_newer_results(run_folder.results)
         content = run_protocol(run) | sampling_protocol(run, run.recipe.sampling)
         content |= data_protocol(run.components)
         extractor = build_features(run.recipe.evaluation, run.components.device)
@@ -356,7 +359,11 @@ def write_results(lines: Sequence[dict[str, Any]], path: Path) -> None:
     Earlier lines stay, except those of the same measure, subject and fingerprint. The last line of
     a measure is the newest. Unreadable or altered lines are kept in ``PATH.torn``, and a note says
     so.
+
+    Raises:
+        FormatError: an earlier line is of a newer version; the file stays.
     """
+    refuse_newer_results(path)
     before = read_lines(path)
     save_unreadable_lines(path, path.with_name(f"{path.name}.torn"))
     new = {_key(line) for line in lines}

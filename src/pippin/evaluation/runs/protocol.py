@@ -35,12 +35,27 @@ from pippin.evaluation.measure import Measure, Subject
 from pippin.evaluation.reference import ReferenceStatistics, check_features, load_statistics
 from pippin.recipes.recipe import Recipe
 from pippin.rng import permutation
-from pippin.system.formats import FORMATS, VERSION, check_format
+from pippin.system.formats import FORMATS, VERSION, FormatError, check_format
 from pippin.system.lines import append_lines, read_lines
 from pippin.system.progress import Progress
 
 KIND = "results"
 """Key of :data:`pippin.system.formats.FORMATS`."""
+
+
+def refuse_newer_results(path: Path) -> None:
+    """Refuse a file with lines of a newer version, before lines are added or replaced.
+
+    Raises:
+        FormatError: a line has a newer version.
+    """
+    for values in read_lines(path).objects.values():
+        try:
+            check_format(KIND, values.get(VERSION), path)
+        except FormatError:
+            raise
+        except ValueError:  # a damaged line, which its readers report
+            continue
 
 
 class Stages:
@@ -49,9 +64,13 @@ class Stages:
     Args:
         path: the file; its lines of another protocol are ignored.
         protocol: all that the measures depend on.
+
+    Raises:
+        FormatError: a newer pippin began the evaluation.
     """
 
     def __init__(self, path: Path, protocol: Mapping[str, Any]) -> None:
+        refuse_newer_results(path)
         self.path, self.key = path, fingerprint(protocol)
         self._finished = dict(self._load())
 

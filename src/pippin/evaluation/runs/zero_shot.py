@@ -23,6 +23,7 @@ from pippin.evaluation.metrics.clip_score import Clip, clip_measures, warn_trunc
 from pippin.evaluation.metrics.declared.zero_shot import ZERO_SHOT
 from pippin.evaluation.runs.captions import clip_for
 from pippin.evaluation.runs.evaluate import run_protocol, with_fingerprints, write_results
+from pippin.evaluation.runs.protocol import refuse_newer_results
 from pippin.images.folder import image_batches
 from pippin.rng import permutation
 from pippin.runs.folder import RunFolder
@@ -94,6 +95,7 @@ def evaluate_zero_shot(
     clip, dataset, run_folder = clip_for(run), CaptionedImages(data), RunFolder(folder)
     _check_images(run, dataset)
     with folder_lock(run_folder.evaluation):
+        refuse_newer_results(run_folder.results)
         measures = _measures(run, dataset, clip, run_folder.evaluation / preset, preset)
         # The run's own evaluation has measures of these names against its own dataset.
         measures = [replace(m, name=ZERO_SHOT(of=m.metric).name) for m in measures]
