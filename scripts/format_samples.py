@@ -41,6 +41,8 @@ SMALL = (
     "--train.keep-checkpoints 1 --evaluation.parts held-out --evaluation.loss-log-snrs 0"
 )
 
+SHARDED = ("--train.checkpoint-format", "sharded")
+
 
 def write_images() -> None:
     """Write two classes of four images."""
@@ -68,6 +70,7 @@ def write_runs() -> None:
         "--train.warmup-images 4 --train.device cpu --train.log-every 4 --train.checkpoint-every 8"
     )
     call(f"train folder/dit-entangled --folder run {DATA} {SMALL}")
+    call(f"train folder/dit-entangled --folder sharded {DATA} {SMALL}", *SHARDED)
     call("sample run --labels 0 --seeds 0:2")
     call("evaluate run")
     call("export run export")

@@ -97,6 +97,18 @@ def test_runs_and_exports_are_read(kept):
     assert load_trained_weights("run", "raw").sha256
 
 
+def test_a_sharded_checkpoint_is_read_and_refused_by_an_older_reader(newest, monkeypatch):
+    state = json.loads(Path("sharded/checkpoints/8/state.json").read_text())
+    assert state[VERSION] == FORMATS["checkpoint"] == 2
+    assert load_trained_weights("sharded").images_seen == 8
+    assert load_trained_weights("sharded", "raw").tensors
+    monkeypatch.setitem(FORMATS, "checkpoint", 1)
+    with pytest.raises(
+        FormatError, match=r"state\.json .* checkpoint format 2, this one reads up"
+    ):
+        load_trained_weights("sharded")
+
+
 def test_a_run_resumes_with_its_latents(kept):
     recipe = RunFolder(Path("run")).recipe()
     before = sorted(path.name for path in Path("caches").glob("[!i]*"))
