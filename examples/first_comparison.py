@@ -5,7 +5,7 @@
 # This notebook draws with a shipped model, sweeps a control, and compares two ways of
 # conditioning: it trains both models and reads the table and the figures. Everything works
 # offline.
-# Install pippin and a notebook server: `pip install . jupyterlab`.
+# Install pippin and a notebook server: `pip install . jupyterlab ipywidgets`.
 #
 # The source is `examples/first_comparison.py`; `python scripts/notebook.py` writes the notebook.
 
@@ -70,8 +70,8 @@ SIZES, SEEDS = (32, 64, 256), range(3)
 rows = []
 for size in SIZES:
     control = replace(sampling.control, original_size=(size, size))
-    asked = replace(sampling, control=control)
-    rows.append(draw(run, [run.label_id("food-drink")] * len(SEEDS), SEEDS, asked))
+    config = replace(sampling, control=control)
+    rows.append(draw(run, [run.label_id("food-drink")] * len(SEEDS), SEEDS, config))
 captions = [f"seed {seed}, size {size}" for size in SIZES for seed in SEEDS]
 show_images(torch.cat(rows), captions, columns=len(SEEDS), zoom=3)
 

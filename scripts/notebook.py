@@ -4,8 +4,13 @@
 python scripts/notebook.py            # writes examples/first_comparison.ipynb
 python scripts/notebook.py --check    # exit code 1 where it differs from its source
 
-A notebook has no outputs: they would differ from machine to machine. Cells have their number as
-id, so the same source gives the same file.
+A notebook keeps its outputs while its cells are those of the source, so that it can be read
+without a run. To renew them, execute a copy in an empty folder, and copy it back:
+
+jupyter nbconvert --to notebook --execute --inplace first_comparison.ipynb
+python scripts/notebook.py            # drops metadata and warnings of the machine
+
+Cells have their number as id, so the same source and outputs give the same file.
 """
 
 import argparse
@@ -67,9 +72,14 @@ def _cell(marker: re.Match[str], lines: list[str]) -> Cell:
     return Cell(kind="markdown", text="\n".join(line[2:] for line in texts), tags=tags)
 
 
-def notebook(cells: list[Cell]) -> dict[str, Any]:
-    """Notebook of format 4.5 without outputs."""
-    entries = []
+def notebook(cells: list[Cell], earlier: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Notebook of format 4.5.
+
+    Args:
+        cells: of the source.
+        earlier: an earlier notebook, whose outputs are kept if its cells are the same.
+    """
+    entries: list[dict[str, Any]] = []
     for number, cell in enumerate(cells):
         entry: dict[str, Any] = {
             "cell_type": cell.kind,
@@ -80,12 +90,29 @@ def notebook(cells: list[Cell]) -> dict[str, Any]:
         if cell.kind == "code":
             entry |= {"execution_count": None, "outputs": []}
         entries.append(entry)
+    before = earlier["cells"] if earlier else []
+    if [_content(cell) for cell in before] == [_content(cell) for cell in entries]:
+        for entry, cell in zip(entries, before, strict=True):
+            if entry["cell_type"] == "code":
+                outputs = [one for one in cell["outputs"] if one.get("name") != "stderr"]
+                entry |= {"execution_count": cell["execution_count"], "outputs": outputs}
     return {"cells": entries, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5}
 
 
-def notebook_text(source: str) -> str:
-    """Content of the notebook's file for a source."""
-    return json.dumps(notebook(read_cells(source)), indent=1, ensure_ascii=False) + "\n"
+def _content(cell: dict[str, Any]) -> tuple[str, str]:
+    """Kind and text of a cell of a notebook, whose text may be one string or lines."""
+    return cell["cell_type"], "".join(cell["source"])
+
+
+def notebook_text(source: str, earlier: str | None = None) -> str:
+    """Content of the notebook's file.
+
+    Args:
+        source: in percent form.
+        earlier: content of an earlier file, whose outputs are kept if its cells are the same.
+    """
+    values = notebook(read_cells(source), json.loads(earlier) if earlier else None)
+    return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
 
 def main() -> None:
@@ -96,8 +123,9 @@ def main() -> None:
     differing = []
     for name in NAMES:
         path = EXAMPLES / f"{name}.ipynb"
-        text = notebook_text(path.with_suffix(".py").read_text(encoding="utf-8"))
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        earlier = path.read_text(encoding="utf-8") if path.is_file() else None
+        text = notebook_text(path.with_suffix(".py").read_text(encoding="utf-8"), earlier)
+        if earlier != text:
             differing.append(path.name)
             if not args.check:
                 path.write_text(text, encoding="utf-8")

@@ -3,6 +3,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -60,21 +61,55 @@ def cells(script):
 def test_each_notebook_equals_its_source(script):
     for name in script.NAMES:
         path = ROOT / "examples" / f"{name}.ipynb"
-        text = script.notebook_text(path.with_suffix(".py").read_text(encoding="utf-8"))
-        assert path.read_text(encoding="utf-8") == text, "python scripts/notebook.py renews it"
+        kept = path.read_text(encoding="utf-8")
+        text = script.notebook_text(path.with_suffix(".py").read_text(encoding="utf-8"), kept)
+        assert kept == text, "python scripts/notebook.py renews it"
     assert {f"{name}.ipynb" for name in script.NAMES} == {
         path.name for path in (ROOT / "examples").glob("*.ipynb")
     }
 
 
-def test_the_file_is_a_notebook_without_outputs():
-    values = json.loads(SOURCE.with_suffix(".ipynb").read_text(encoding="utf-8"))
+def test_the_file_is_a_notebook_below_a_megabyte():
+    path = SOURCE.with_suffix(".ipynb")
+    values = json.loads(path.read_text(encoding="utf-8"))
     assert (values["nbformat"], values["nbformat_minor"]) == (4, 5)
     ids = [cell["id"] for cell in values["cells"]]
     assert len({*ids}) == len(ids)
     for cell in values["cells"]:
         assert cell["cell_type"] in ("code", "markdown") and cell["source"]
-        assert not cell.get("outputs") and ("outputs" in cell) == (cell["cell_type"] == "code")
+        assert ("outputs" in cell) == (cell["cell_type"] == "code")
+    assert path.stat().st_size < 1_000_000
+
+
+def test_the_kept_outputs_show_the_shipped_model():
+    """Without an error or a path of the machine that ran it."""
+    values = json.loads(SOURCE.with_suffix(".ipynb").read_text(encoding="utf-8"))
+    outputs = [output for cell in values["cells"] for output in cell.get("outputs", ())]
+    assert {output["output_type"] for output in outputs} <= {"execute_result", "stream"}
+    shown = ["".join(o["data"].get("text/html", "")) for o in outputs if "data" in o]
+    assert "openmoji/mmdit-disentangled" in shown[0]
+    assert [html.count("<img") for html in shown[1:3]] == [4, 9]
+    texts = ["".join(o.get("text", o.get("data", {}).get("text/plain", ""))) for o in outputs]
+    assert not [text for text in texts if re.search(r"(^|[\s'\"(])/\w", text)]
+
+
+def test_outputs_are_kept_while_the_cells_are_those_of_the_source(script):
+    source = "# %%\nx = 1\n# %% [markdown]\n# a"
+    fresh = json.loads(script.notebook_text(source))
+    fresh["cells"][0] |= {
+        "execution_count": 1,
+        "metadata": {"execution": {"iopub.status.busy": "2026-01-01"}},
+        "outputs": [
+            {"output_type": "stream", "name": "stderr", "text": ["a warning"]},
+            {"output_type": "stream", "name": "stdout", "text": ["1"]},
+        ],
+    }
+    fresh["metadata"]["language_info"]["version"] = "3.11"
+    kept = json.loads(script.notebook_text(source, json.dumps(fresh)))
+    assert kept["cells"][0]["outputs"] == fresh["cells"][0]["outputs"][1:]
+    assert kept["cells"][0]["metadata"] == {} and kept["metadata"] == script.METADATA
+    changed = json.loads(script.notebook_text(f"{source} b", json.dumps(fresh)))
+    assert changed["cells"][0]["outputs"] == [] and changed["cells"][0]["execution_count"] is None
 
 
 @pytest.mark.parametrize(
