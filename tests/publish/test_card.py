@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pippin.conditioning.config import TextSemantic
-from pippin.data.config import ImagesConfig, OpenMojiConfig
+from pippin.data.config import ImagesConfig, NoDataConfig, OpenMojiConfig
 from pippin.encoders.config import TextConfig
 from pippin.publish.card import CardForm, render_card
 from pippin.publish.facts import CardFacts, Licence, known_licence, measures_of, public_notes
@@ -178,6 +178,15 @@ def test_all_forms_state_the_same_facts(trained):
         cards[1]
     )
     assert "- Slow." in cards[2] and metadata(cards[2])["pipeline_tag"]
+
+
+def test_cards_of_converted_weights_state_no_training(trained):
+    """Their recipe takes batch size and seed from the nearest published one."""
+    recipe = replace(trained.recipe, data=NoDataConfig(resolution=32, num_classes=3))
+    card = hub_card(facts(replace(trained, recipe=recipe, inputs=None)))
+    assert "Converted with pippin." in card and "| base model | not recorded |" in card
+    assert not any(words in card for words in ("batch size", "training seed", "| recipe |"))
+    assert "Trained with pippin." in hub_card(facts(trained))
 
 
 def test_an_unknown_licence_is_said(trained):

@@ -102,9 +102,7 @@ def test_files_that_no_export_has_stay_on_the_hub(hub):
 )
 def test_models_of_others_are_refused_before_their_weights_are_downloaded(hub, config):
     hub.models["ada/llm"] = {"config.json": config, "model.safetensors": b"x" * 1000}
-    with pytest.raises(
-        ValueError, match=r"ada/llm was not pushed by pippin: its config.json"
-    ):
+    with pytest.raises(ValueError, match=r"ada/llm was not pushed by pippin: its config.json"):
         load_trained_weights("hf://ada/llm")
     assert asked_files(hub) == {"config.json"}
 

@@ -95,9 +95,10 @@ def _metadata(facts: CardFacts, form: CardForm) -> str:
 
 def _introduction(facts: CardFacts) -> str:
     recipe = facts.trained.recipe
+    origin = "Converted" if facts.is_converted else "Trained"
     reads = "prompts" if facts.reads_text else "classes" if facts.reads_classes else "no condition"
     return (
         f"A latent diffusion model ({recipe.denoiser.kind}, {facts.num_parameters / 1e6:.2f} "
         f"million parameters) that draws {recipe.data.resolution} x {recipe.data.resolution} "
-        f"pixels and reads {reads}. Trained and shared with pippin."
+        f"pixels and reads {reads}. {origin} with pippin."
     )

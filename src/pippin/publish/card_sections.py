@@ -55,18 +55,20 @@ def data_section(facts: CardFacts) -> list[str]:
 def training_section(facts: CardFacts) -> list[str]:
     """Recipe, weights and what they come from."""
     trained, recipe = facts.trained, facts.trained.recipe
+    origin = "not recorded" if facts.is_converted else "none: trained from initial weights"
     rows = [
-        ("recipe", facts.recipe_name),
         ("weights", f"{trained.description}, stored as {facts.dtype}"),
         ("sha256 of the trained weights", trained.sha256),
-        ("base model", _lineage(facts) or "none: trained from initial weights"),
+        ("base model", _lineage(facts) or origin),
         ("autoencoder", public_name(recipe.autoencoder.source)),
         ("text encoders", ", ".join(facts.text_encoders) or "none"),
         ("schedule and prediction", f"{recipe.diffusion.schedule}, {recipe.diffusion.prediction}"),
         ("semantics", _pairs(recipe.conditioning.rules)),
         ("control", ", ".join(_control(facts)) or "none"),
-        ("batch size, seed", f"{recipe.train.batch_size}, {recipe.seed}"),
     ]
+    if not facts.is_converted:  # else these come from the nearest recipe, not from a training
+        rows.insert(0, ("recipe", facts.recipe_name))
+        rows.append(("batch size, seed", f"{recipe.train.batch_size}, {recipe.seed}"))
     return ["| | |", "| --- | --- |", *(f"| {name} | {cell(text)} |" for name, text in rows)]
 
 
@@ -92,9 +94,10 @@ def limits_section(facts: CardFacts) -> list[str]:
     """Known limits of the model, and encoders inside or outside the folder."""
     trained, side = facts.trained, facts.trained.recipe.data.resolution
     seen = f"{trained.images_seen:,}" if trained.images_seen else "an unknown number of"
+    seed = f"- One training seed, {seen} images: no evidence for one recipe over another."
     lines = [
         f"- It was trained at {side} pixels; other sizes are untested unless measures say so.",
-        f"- One training seed, {seen} images: no evidence for one recipe over another.",
+        *[seed] * (not facts.is_converted),
         "- Samples repeat the biases of the training images. Nothing filters prompts or images.",
     ]
     if facts.reads_classes:

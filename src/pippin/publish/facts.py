@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pippin.data.config import ImagesConfig, OpenMojiConfig, ShapesConfig
+from pippin.data.config import ImagesConfig, NoDataConfig, OpenMojiConfig, ShapesConfig
 from pippin.encoders.config import HUB_PREFIX, SHIPPED_PREFIX
 from pippin.reports.report_data import open_source
 from pippin.runs.folder import path_settings
@@ -68,6 +68,11 @@ class CardFacts:
     def reads_classes(self) -> bool:
         """Whether the model reads classes."""
         return self._is_conditional and reads_classes(self.trained.recipe)
+
+    @property
+    def is_converted(self) -> bool:
+        """Whether others trained the weights: the recipe then records no training."""
+        return isinstance(self.trained.recipe.data, NoDataConfig)
 
     @property
     def _is_conditional(self) -> bool:
@@ -165,17 +170,19 @@ def public_name(source: str) -> str:
     return Path(source).name if Path(source).is_absolute() else source
 
 
-def public_notes(facts: CardFacts, folder: str = "") -> list[str]:
+def public_notes(facts: CardFacts, folder: str | None = "") -> list[str]:
     """Notes for the author on what a folder shows to everyone, and on what its card lacks.
 
     Args:
         facts: with the bundled encoders.
-        folder: the exported folder inside the published one, such as ``model/``.
+        folder: the exported folder inside the published one, such as ``model/``; None = there is
+            none, so nothing names paths.
     """
     trained, licence = facts.trained, facts.licence.model
+    paths = {} if folder is None else _named_paths(trained)
     notes = [
         f"everyone can read a path of this machine: {folder}{place} {path}"
-        for place, path in _named_paths(trained).items()
+        for place, path in paths.items()
     ]
     if facts.bundled:
         notes.append(

@@ -134,7 +134,8 @@ def _write_standard(plan: _Plan, out: Path) -> Written:
         notes += [standard.note] if standard.note else []
     sources = [trained.recipe.autoencoder.source, *facts.text_encoders]
     facts = replace(facts, bundled=tuple(map(public_name, sources)))
-    return _finish(facts, out, index, call, notes)
+    written = _finish(facts, out, index, call, notes)
+    return replace(written, notes=(*written.notes, *public_notes(facts, None)))
 
 
 def _write_own(
@@ -157,7 +158,8 @@ def _write_own(
     condition |= {"class_labels": "[0]"} if facts.reads_classes else {}
     call = _call(condition | {"seeds": "[0]"}, trusted=True, out=out)
     written = _finish(facts, out, index, call, limits)
-    return replace(written, notes=(*written.notes, *notes, *public_notes(facts, "model/")))
+    notes += public_notes(facts, f"{MODEL_FOLDER}/")
+    return replace(written, notes=(*written.notes, *notes))
 
 
 def _finish(
