@@ -78,7 +78,7 @@ def check_target(name: str, revision: str | None, *, update: bool) -> UploadTarg
                 raise
             return UploadTarget(name=name, revision=branch, exists=False, branch_exists=False)
         branches = {ref.name: ref.target_commit for ref in api.list_repo_refs(name).branches}
-        if branch in branches:
+        if branch in branches and branch != MAIN:
             info = api.model_info(name, revision=branch)
     files = tuple(entry.rfilename for entry in info.siblings or ())
     # A branch of main's commit holds nothing of its own, as after a failed upload.
