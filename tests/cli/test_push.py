@@ -16,6 +16,7 @@ from pippin.cli.main import main
 from pippin.data.record import DataRecord, SplitRecord
 from pippin.denoisers.pixart.config import PixArtConfig
 from pippin.diffusion.config import DiffusionConfig
+from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import TextConfig
 from pippin.images.files import image_grid, read_image
 from pippin.publish.upload import check_target, upload
@@ -151,7 +152,8 @@ def save_text_run(folder):
         held_out=split,
     )
     places = {"text.source.0": str(folder / "encoders" / "t5")}
-    inputs = RunInputs(data=data, autoencoder="", places=places)
+    fingerprint = Autoencoder.from_folder(folder / "kl").fingerprint
+    inputs = RunInputs(data=data, autoencoder=fingerprint, places=places)
     export(replace(trained, inputs=inputs), folder / "run", text_encoders=False)
     return folder / "run"
 
@@ -179,10 +181,11 @@ def test_a_text_model_is_pushed_with_its_encoder(hub, capsys, tmp_path, monkeypa
 
 def test_the_hub_may_say_why_it_refuses(hub, finished_run, capsys):
     hub.refusals["commit/main"] = (403, "")
-    hub.reason = f"Storage limit reached, {TOKEN}"
+    hub.reason = f"Storage limit reached, {TOKEN} \x1b[31m"
     assert push(finished_run, "--samples", "0") == 2
     said = capsys.readouterr().err
     assert "the hub says: Storage limit reached" in said and TOKEN not in said
+    assert "\\x1b[31m" in said  # not the character that acts on a terminal
 
 
 def test_a_dry_run_asks_nothing_and_shows_card_and_files(hub, finished_run, capsys, tmp_path):

@@ -3,6 +3,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import huggingface_hub.constants
 import pytest
@@ -137,8 +138,8 @@ def test_an_unwritable_cache_and_a_full_disk_say_what_to_type(hub, monkeypatch, 
         patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "file" / "cache"))
         with pytest.raises(ValueError, match=r"is not writable .*; set HF_HUB_CACHE to a folder"):
             load_trained_weights(f"hf://{NAME}")
-    usage = type("Usage", (), {"free": 10})
-    monkeypatch.setattr("pippin.system.downloads.shutil.disk_usage", lambda folder: usage)
+    full = SimpleNamespace(disk_usage=lambda folder: SimpleNamespace(free=10))
+    monkeypatch.setattr("pippin.system.downloads.shutil", full)
     with pytest.raises(ValueError, match="are free; free some, or set HF_HUB_CACHE"):
         load_trained_weights(f"hf://{NAME}")
 
