@@ -70,7 +70,7 @@ def test_paths_of_the_author_are_in_notes_alone(tmp_path):
 
 
 def test_an_autoencoder_of_pickled_weights_becomes_safetensors(trained, tmp_path):
-    """Of equal numbers; downloads of exports hold no pickles."""
+    """Equal numbers; downloads of exports hold no pickles."""
     folder = tmp_path / "kl"
     weights = folder / "diffusion_pytorch_model.safetensors"
     before = Autoencoder.from_folder(folder)

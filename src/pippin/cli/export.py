@@ -55,7 +55,7 @@ class ExportCommand(LicenceOptions):
 
 
 WITH_CARD = ("diffusers", "space")
-"""Kinds of folders that have a card."""
+"""Kinds of folders that have a model card."""
 
 
 def main(argv: list[str]) -> int:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Card of a published folder: README.md with the hub's metadata, made from recorded facts.
+"""Model card of a published folder: README.md with the hub's metadata, from recorded facts.
 
 One generator writes the cards of pushed models, pipelines of diffusers and Spaces. They differ in
-their :class:`CardForm`: title, header and use. A card states nothing that is not recorded or given
-by the author, and no absolute path.
+their :class:`CardForm`: title, header and use. Nothing is stated that is not recorded or given by
+the author, and no absolute path.
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ CITATION = """\
 
 @dataclass(frozen=True, kw_only=True)
 class CardForm:
-    """What a card has beside the facts of its model."""
+    """Parts of a model card beside the facts of its model."""
 
     title: str
     header: Mapping[str, Any] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class CardForm:
 
 
 def render_card(facts: CardFacts, form: CardForm) -> str:
-    """The card as Markdown with the hub's metadata."""
+    """The model card as Markdown with the hub's metadata."""
     sections = {
         "": [_introduction(facts)],
         "Use": form.use,

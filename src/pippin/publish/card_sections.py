@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sections of a card on samples, data, training, limits and licence, as lines of Markdown."""
+"""Sections of a model card on samples, data, training, limits and licence, in Markdown."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from pippin.publish.markdown import cell
 
 SAMPLES = "samples.png"
 LISTED = 20
-"""Maximum number of classes and of grid rows that a card lists."""
+"""Maximum number of classes and of grid rows that a model card lists."""
 
 
 def samples_section(facts: CardFacts) -> list[str]:

@@ -191,12 +191,12 @@ def public_notes(facts: CardFacts, folder: str | None = "") -> list[str]:
     if known_licence(trained) not in (None, licence):
         notes.append(
             f"the training images are OpenMoji's, whose licence {SHARE_ALIKE} is share-alike; the "
-            f"card states {licence}: check that you may"
+            f"model card states {licence}: check that you may"
         )
     if licence is None:
-        notes.append("the card states no licence of the weights: give --license ID")
+        notes.append("the model card states no licence of the weights: give --license ID")
     if not facts.measures:
-        notes.append("the card has no measures: `pippin evaluate` records those of a run")
+        notes.append("the model card has no measures: `pippin evaluate` records those of a run")
     return notes
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Section of a card on measures, each with its interval and protocol."""
+"""Section of a model card on measures, each with its interval and protocol."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ SUBJECTS = {
     "untrained": "untrained weights",
     "real": "held-out images",
 }
-"""Subject of a row -> what was measured, in words of a card."""
+"""Subject of a row -> what was measured, in words of a model card."""
 
 
 def measures_section(facts: CardFacts) -> list[str]:

@@ -165,7 +165,7 @@ def _write_own(
 def _finish(
     facts: CardFacts, out: Path, index: Mapping[str, Any], call: str, limits: list[str]
 ) -> Written:
-    """Write the card, and then the index, without which no pipeline is found."""
+    """Write the model card, and then the index, without which no pipeline is found."""
     form = CardForm(
         title=out.resolve().name,
         header={"library_name": "diffusers"},

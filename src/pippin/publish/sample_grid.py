@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Grid of samples for a card, drawn from the folder that others load."""
+"""Grid of samples for a model card, drawn from the folder that others load."""
 
 from collections.abc import Sequence
 from dataclasses import replace

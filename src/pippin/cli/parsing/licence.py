@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LicenceOptions:
-    """Licences that a card states."""
+    """Licences that a model card states."""
 
     license: str | None = None
     """Licence of the weights as an identifier of the hub, such as apache-2.0, cc-by-4.0 or other;
@@ -19,7 +19,7 @@ class LicenceOptions:
     license_link: str | None = None
     """Address of the licence's text; required for other."""
     data_license: str | None = None
-    """Licence of the training images; None = the card says that it is not stated."""
+    """Licence of the training images; None = the model card says that it is not stated."""
 
     @property
     def licence(self) -> "Licence":
