@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Model card of a published folder: README.md with the hub's metadata, from recorded facts.
 
-One generator writes the cards of pushed models, pipelines of diffusers and Spaces. They differ in
+One generator serves pushed models, pipelines of diffusers and Spaces. Their cards differ in
 their :class:`CardForm`: title, header and use. Nothing is stated that is not recorded or given by
 the author, and no absolute path.
 """
