@@ -31,6 +31,8 @@ class Hub:
     requests: list[str] = field(default_factory=list)
     refusals: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Model, or a path of the API, -> status and error code of every answer."""
+    reason: str = ""
+    """Words of every refusal."""
     damage: list[str] = field(default_factory=list)
     """Files that are sent damaged, once for each entry."""
     files: dict[str, bytes] = field(default_factory=dict)
@@ -148,10 +150,13 @@ class Handler(BaseHTTPRequestHandler):
     def commit(self, name, branch, body):
         """Apply a commit's lines: its header, files, large files and removals."""
         hub: Hub = self.server.hub
-        files = dict(hub.commits[hub.branches[name][branch]])
+        head = hub.branches[name][branch]
+        files = dict(hub.commits[head])
         for line in body.splitlines():
             entry = json.loads(line)
             kind, value = entry["key"], entry["value"]
+            if kind == "header" and value.get("parentCommit", head) != head:
+                return self.answer(412, b"", {}, True)
             if kind == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif kind == "lfsFile":
@@ -189,6 +194,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, status, body, headers, send_body):
         self.send_response(status)
+        if status >= 400 and self.server.hub.reason:
+            headers = headers | {"X-Error-Message": self.server.hub.reason}
         for name, value in (headers | {"Content-Length": str(len(body))}).items():
             self.send_header(name, value)
         self.end_headers()

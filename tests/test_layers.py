@@ -37,7 +37,6 @@ LAYERS = [
     {"studies"},
     {"reports"},
     {"app"},
-    {"sharing"},
     {"publish"},
     {"cli"},
     {"__main__"},
@@ -70,9 +69,8 @@ FORBIDDEN = {
     "preflight": {"nn", "transfer", "objective", "training", "interop"},
     "studies": {"planning", "interop", "bench", "preflight"},
     "reports": {"sampling", "training", "planning", "interop", "bench", "preflight"},
-    "publish": {"training", "evaluation", "planning", "bench", "preflight", "studies", "reports"},
     "app": {"training", "planning", "interop", "bench", "preflight", "studies", "reports"},
-    "sharing": {"training", "planning", "interop", "bench", "preflight", "app"},
+    "publish": {"training", "planning", "bench", "preflight", "app"},
 }
 CONFIGURATIONS = [p.relative_to(PACKAGE) for p in PACKAGE.rglob("config.py")]
 # Modules under their earlier names, for programs that import them.

@@ -7,12 +7,23 @@ from dataclasses import replace
 
 import huggingface_hub.constants
 import pytest
+import torch
 import yaml
 from hub_server import serving_hub
+from random_trained import SHAPE, save_t5, text_rule, trained_model
 
 from pippin.cli.main import main
-from pippin.runs.trained import load_trained_weights
+from pippin.data.record import DataRecord, SplitRecord
+from pippin.denoisers.pixart.config import PixArtConfig
+from pippin.diffusion.config import DiffusionConfig
+from pippin.encoders.autoencoder import Autoencoder
+from pippin.encoders.config import TextConfig
+from pippin.images.files import image_grid, read_image
+from pippin.publish.upload import check_target, upload
+from pippin.runs.inputs import RunInputs
+from pippin.runs.trained import export, load_trained_weights
 from pippin.sampling.load import load_run
+from pippin.sampling.sample import draw
 from pippin.system.offline import SWITCH
 from pippin.training.train import train
 
@@ -78,11 +89,103 @@ def test_a_revision_stays_when_main_moves(hub, finished_run, capsys):
 def test_stale_encoders_of_an_earlier_push_are_removed(hub, finished_run):
     """Otherwise sampling would take them for the model's own."""
     assert push(finished_run) == 0
-    stale = {"text_encoder/config.json": b"{}", "notes.md": b"mine"}
+    own = {"notes.md": b"mine", "tokenizer-notes.md": b"mine"}
+    stale = own | {"text_encoder/config.json": b"{}", "tokenizer_2/tokenizer.json": b"{}"}
     hub.commit(NAME, "main", hub.models[NAME] | stale)
     assert push(finished_run, "--update") == 0
-    assert "text_encoder/config.json" not in hub.models[NAME]
-    assert hub.models[NAME]["notes.md"] == b"mine"
+    assert not [name for name in hub.models[NAME] if name.startswith(("text_enc", "tokenizer_"))]
+    assert own.items() <= hub.models[NAME].items()
+
+
+def test_a_push_between_two_steps_of_another_is_kept(hub, finished_run, tmp_path):
+    """The commit is made only on the state that was looked at."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    upload(folder, check_target(NAME, None, update=False), private=False)
+    seen = check_target(NAME, None, update=True)
+    hub.commit(NAME, "main", {"theirs.txt": b"new"})
+    with pytest.raises(ValueError, match=r"was created or changed meanwhile .status 412.: type"):
+        upload(folder, seen, private=False)
+    assert hub.models[NAME] == {"theirs.txt": b"new"}
+
+
+def test_a_failed_upload_continues(hub, tmp_path):
+    """Neither a model without files nor a branch of main's commit is taken."""
+    (tmp_path / "config.json").write_text("{}")
+    hub.refusals["commit/main"] = (500, "")
+    with pytest.raises(ValueError, match="status 500"):
+        upload(tmp_path, check_target(NAME, None, update=False), private=True)
+    hub.refusals.clear()
+    upload(tmp_path, check_target(NAME, None, update=False), private=True)
+    hub.refusals["commit/v2"] = (500, "")
+    with pytest.raises(ValueError, match="status 500"):
+        upload(tmp_path, check_target(NAME, "v2", update=False), private=True)
+    hub.refusals.clear()
+    (tmp_path / "more.json").write_text("{}")
+    upload(tmp_path, check_target(NAME, "v2", update=False), private=True)
+    with pytest.raises(ValueError, match="is taken: its branch v2 holds"):
+        check_target(NAME, "v2", update=False)
+    assert "more.json" not in hub.models[NAME]
+
+
+def save_text_run(folder):
+    """Export a text model whose encoder has a relative path, with the record of its place."""
+    save_t5(folder / "encoders" / "t5")
+    trained = trained_model(
+        folder,
+        PixArtConfig(**SHAPE, base_grid=4),
+        text_rule(token_features=32, num_tokens=6, projection="mlp", padding="native"),
+        DiffusionConfig(schedule="ddpm"),
+        TextConfig(source=("encoders/t5",)),
+    )
+    split = SplitRecord(images=8, per_class=(8,), content="0" * 16)
+    data = DataRecord(
+        kind="none",
+        class_names=("all",),
+        caption_kinds=("caption",),
+        layout=None,
+        decoder="none",
+        source_hash="0" * 16,
+        probe_side=16,
+        train=split,
+        held_out=split,
+    )
+    places = {"text.source.0": str(folder / "encoders" / "t5")}
+    fingerprint = Autoencoder.from_folder(folder / "kl").fingerprint
+    inputs = RunInputs(data=data, autoencoder=fingerprint, places=places)
+    export(replace(trained, inputs=inputs), folder / "run", text_encoders=False)
+    return folder / "run"
+
+
+def test_a_text_model_is_pushed_with_its_encoder(hub, capsys, tmp_path, monkeypatch):
+    """From a folder in which its encoder's relative path leads nowhere, and without its paths."""
+    run, prompt = save_text_run(tmp_path), "red \N{RED APPLE} apple"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    options = ("--license", "cc-by-4.0", "--prompts", prompt, "blue car")
+    assert push(run, *options) == 0
+    assert "the folder includes kl, encoders/t5: check" in capsys.readouterr().err
+    files = hub.models[NAME]
+    assert {"text_encoder/model.safetensors", "text_encoder/tokenizer.json"} < set(files)
+    assert json.loads(files["inputs.json"])["places"] == {}
+    card = files["README.md"].decode()
+    assert str(tmp_path) not in card
+    assert yaml.safe_load(card.split("---")[1])["pipeline_tag"] == "text-to-image"
+    assert f'images = draw(run, ["{prompt}"] * 4' in card and f"| 0 | {prompt} |" in card
+    shutil.rmtree(tmp_path / "encoders")
+    images = draw(load_run(f"hf://{NAME}"), [prompt, "blue car"], range(2))
+    (tmp_path / "grid.png").write_bytes(files["samples.png"])
+    assert torch.equal(image_grid(images), read_image(tmp_path / "grid.png"))
+
+
+def test_the_hub_may_say_why_it_refuses(hub, finished_run, capsys):
+    hub.refusals["commit/main"] = (403, "")
+    hub.reason = f"Storage limit reached, {TOKEN} \x1b[31m"
+    assert push(finished_run, "--samples", "0") == 2
+    said = capsys.readouterr().err
+    assert "the hub says: Storage limit reached" in said and TOKEN not in said
+    assert "\\x1b[31m" in said  # not the character that acts on a terminal
 
 
 def test_a_dry_run_asks_nothing_and_shows_card_and_files(hub, finished_run, capsys, tmp_path):
@@ -99,7 +202,9 @@ def test_a_licence_is_never_chosen(hub, finished_run, capsys, monkeypatch):
     assert "no identifier of the hub" in capsys.readouterr().err
     assert push(finished_run, "--license", "other") == 2
     assert "belong together" in capsys.readouterr().err
-    monkeypatch.setattr("pippin.sharing.facts.known_licence", lambda trained: None)
+    assert push(finished_run, "--license", "other", "--license-link", "my terms") == 2
+    assert "--license-link 'my terms' is no address" in capsys.readouterr().err
+    monkeypatch.setattr("pippin.publish.facts.known_licence", lambda trained: None)
     assert push(finished_run) == 2
     assert "pippin does not choose one: type --license ID" in capsys.readouterr().err
     assert push(finished_run, "--license", "mit", "--dry-run", "--samples", "0") == 0
@@ -134,6 +239,8 @@ def test_refusals_say_what_to_type_and_never_show_the_token(
 def test_no_token_no_network_offline_and_wrong_names(hub, finished_run, capsys, monkeypatch):
     assert push(finished_run, name="emoji") == 2
     assert "allowed: USER/NAME" in capsys.readouterr().err
+    assert push(finished_run, "--revision", "a/../b") == 2
+    assert "is no revision of the hub" in capsys.readouterr().err
     assert push(finished_run, "--offline") == 2
     assert "pippin push uploads: type it where there is a network" in capsys.readouterr().err
     monkeypatch.setenv("HF_TOKEN", "tökén-of-mine")

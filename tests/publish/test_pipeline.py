@@ -11,89 +11,41 @@ from dataclasses import replace
 import diffusers
 import pytest
 import torch
-from tiny_sd3_text import WORDS, clip, save_encoders, t5
-from tiny_tokenizer import word_tokenizer
+from random_trained import (
+    SCALE,
+    SHAPE,
+    SIDE,
+    STEPS,
+    save_autoencoder,
+    save_t5,
+    text_rule,
+    trained_model,
+)
+from tiny_sd3_text import WORDS, clip, save_encoders
 
 from pippin import rng
 from pippin.cli.main import main
-from pippin.conditioning.config import ConditioningConfig, ControlConfig, TextSemantic
+from pippin.conditioning.config import ConditioningConfig
 from pippin.denoisers.dit.config import DiTConfig
 from pippin.denoisers.mmdit.config import MMDiTConfig
 from pippin.denoisers.pixart.config import PixArtConfig
 from pippin.denoisers.unet.config import unet
-from pippin.denoisers.weights.arguments import BY_CLASS, ModelSpec
+from pippin.denoisers.weights.arguments import BY_CLASS
 from pippin.diffusion.config import DiffusionConfig
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import TextConfig
 from pippin.encoders.normalisation import Affine
-from pippin.interop.convert import convert, converted_recipe
+from pippin.interop.convert import convert
 from pippin.interop.plain_autoencoder import plain_autoencoder
-from pippin.model import build_model
+from pippin.publish.facts import collect_facts
 from pippin.publish.pipeline import write_pipeline
-from pippin.runs.trained import Trained, export
-from pippin.sampling.config import GuidanceConfig, SamplingConfig
+from pippin.runs.trained import export
 from pippin.sampling.load import load_run
 from pippin.sampling.sample import draw
 
-SIDE, STEPS, SCALE, SEEDS = 8, 4, 2.0, [3, 4]
+SEEDS = [3, 4]
 TOLERANCE = 5e-6
 """Tolerance of pixels in [0, 1]."""
-NO_CONTROL = ControlConfig(high=(), low=())
-SHAPE = {"depth": 2, "width": 32, "num_heads": 2}
-
-
-def autoencoder(folder):
-    """Save an autoencoder without 1 x 1 convolutions whose channels have affines of their own."""
-    torch.manual_seed(0)
-    network = diffusers.AutoencoderKL(
-        block_out_channels=(4, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=2,
-        latent_channels=4,
-        mid_block_add_attention=False,
-        use_post_quant_conv=False,
-    )
-    shift, scale = torch.tensor([0.5, -1, 0, 2]), torch.tensor([0.5, 2, 1, 3])
-    affine = Affine(shift.view(1, 4, 1, 1), scale.view(1, 4, 1, 1))
-    own = Autoencoder(network, affine)
-    own.save(folder)
-    return own
-
-
-def trained_model(tmp_path, denoiser, conditioning, diffusion, text=None):
-    """A model with random weights, and its recipe."""
-    autoencoder(tmp_path / "kl")
-    spec = ModelSpec(
-        denoiser=denoiser,
-        conditioning=conditioning,
-        diffusion=diffusion,
-        latent_channels=4,
-        latent_side=SIDE,
-        num_classes=3,
-    )
-    recipe = converted_recipe(spec, str(tmp_path / "kl"))
-    guidance = GuidanceConfig(semantic_scale=SCALE)
-    recipe = replace(
-        recipe,
-        conditioning=conditioning,  # with its own shares of dropped conditions
-        sampling=SamplingConfig(solver="ddim", steps=STEPS, guidance=guidance),
-        train=replace(recipe.train, device="cpu"),
-        text=text or recipe.text,
-    )
-    model = build_model(
-        recipe.conditioning, recipe.denoiser, num_classes=3, latent_channels=4, seed=0
-    )
-    draws = torch.Generator().manual_seed(1)
-    tensors = {
-        name: (value + 0.05 * torch.randn(value.shape, generator=draws)).detach()
-        if value.requires_grad
-        else value.detach()
-        for name, value in model.named_parameters()
-    }
-    return Trained(
-        source="random", recipe=recipe, tensors=tensors, weights="ema", images_seen=8, lineage=()
-    )
 
 
 def own_images(tmp_path, trained, prompts):
@@ -117,14 +69,6 @@ def pipeline_of(folder, **options):
     return pipe
 
 
-def save_t5(folder):
-    """Save a T5 whose tokenizer ends each text, so that an empty one has a token."""
-    encoder, _ = t5()
-    encoder.save_pretrained(folder)
-    tokenizer = word_tokenizer(WORDS, ("[BOS]", "[EOS]"), eos_token="[EOS]")
-    tokenizer.save_pretrained(folder)
-
-
 def noise():
     return torch.stack([rng.normal((4, SIDE, SIDE), "sample", seed) for seed in SEEDS])
 
@@ -133,17 +77,8 @@ def largest(images, own):
     return float((images - own).abs().max())
 
 
-def text_rule(**settings):
-    return ConditioningConfig(
-        semantic=TextSemantic(null="empty", **settings),
-        rules={"text": "attention"}
-        | ({"pooled": "modulation"} if "pooled_features" in settings else {}),
-        control=NO_CONTROL,
-    )
-
-
 def test_an_affine_of_each_channel_moves_into_the_autoencoder(tmp_path):
-    own = autoencoder(tmp_path / "kl")
+    own = save_autoencoder(tmp_path / "kl")
     plain = plain_autoencoder(own)
     assert plain.config.scaling_factor == 1 and plain.config.shift_factor == 0
     latents, pixels = noise(), torch.linspace(-1, 1, 3 * 16 * 16).reshape(1, 3, 16, 16)
@@ -157,7 +92,7 @@ def test_an_affine_of_each_channel_moves_into_the_autoencoder(tmp_path):
 
 
 def test_an_autoencoder_of_one_factor_keeps_its_weights(tmp_path):
-    own = autoencoder(tmp_path / "kl")
+    own = save_autoencoder(tmp_path / "kl")
     affine = Affine(torch.zeros(1, 4, 1, 1), torch.full((1, 4, 1, 1), 4.0))
     plain = plain_autoencoder(own.with_affine(affine))
     assert plain.config.scaling_factor == 0.25
@@ -170,7 +105,7 @@ def test_a_pipeline_of_dit_needs_diffusers_alone(tmp_path, schedule, prediction,
     diffusion = DiffusionConfig(schedule=schedule, prediction=prediction)
     trained = trained_model(tmp_path, denoiser, BY_CLASS, diffusion)
     own = own_images(tmp_path, trained, [2, 0])
-    written = write_pipeline(trained, tmp_path / "out")
+    written = write_pipeline(collect_facts(trained), tmp_path / "out")
     assert "trust_remote_code=True" in written.call
     program = (tmp_path / "out/pipeline.py").read_text(encoding="utf-8")
     assert not re.search(r"^\s*(import|from) pippin", program, re.MULTILINE)
@@ -193,7 +128,7 @@ def test_a_pipeline_of_dit_needs_diffusers_alone(tmp_path, schedule, prediction,
 def test_a_pipeline_is_converted_to_the_same_model(tmp_path):
     diffusion = DiffusionConfig(schedule="ddpm")
     trained = trained_model(tmp_path, DiTConfig(**SHAPE), BY_CLASS, diffusion)
-    write_pipeline(trained, tmp_path / "out")
+    write_pipeline(collect_facts(trained), tmp_path / "out")
     back = convert("diffusers", tmp_path / "out")
     for name, value in back.loaded.model.named_parameters():
         assert torch.equal(value, trained.tensors[name]), name
@@ -218,7 +153,7 @@ def test_a_pipeline_of_stable_diffusion(tmp_path, record_property):
         TextConfig(source=(str(tmp_path / "clip"),)),
     )
     own = own_images(tmp_path, trained, ["red apple", "blue car"])
-    write_pipeline(trained, tmp_path / "out")
+    write_pipeline(collect_facts(trained), tmp_path / "out")
     pipe = pipeline_of(tmp_path / "out")
     assert type(pipe).__name__ == "StableDiffusionPipeline" and pipe.safety_checker is None
     images = pipe(
@@ -242,7 +177,7 @@ def test_a_pipeline_of_stable_diffusion_3(tmp_path, record_property):
         TextConfig(source=sources, layer="penultimate", combine="sd3"),
     )
     own = own_images(tmp_path, trained, ["red apple", "blue car"])
-    written = write_pipeline(trained, tmp_path / "out")
+    written = write_pipeline(collect_facts(trained), tmp_path / "out")
     pipe = pipeline_of(tmp_path / "out")
     assert type(pipe).__name__ == "StableDiffusion3Pipeline"
     call = written.call.partition("pipe(")[2].partition(").images")[0]
@@ -263,7 +198,7 @@ def test_a_pipeline_of_pixart(tmp_path, record_property):
         TextConfig(source=(str(tmp_path / "t5"),)),
     )
     own = own_images(tmp_path, trained, ["red apple", "blue car"])
-    write_pipeline(trained, tmp_path / "out")
+    write_pipeline(collect_facts(trained), tmp_path / "out")
     pipe = pipeline_of(tmp_path / "out")
     assert type(pipe).__name__ == "PixArtAlphaPipeline"
     images = pipe(
@@ -309,6 +244,6 @@ def test_a_learned_null_caption_keeps_a_model_from_a_pipeline_of_diffusers(tmp_p
     text = TextConfig(source=(str(tmp_path / "t5"),))
     denoiser = PixArtConfig(**SHAPE, base_grid=4)
     trained = trained_model(tmp_path, denoiser, rule, DiffusionConfig(schedule="ddpm"), text)
-    notes = write_pipeline(trained, tmp_path / "out").notes
+    notes = write_pipeline(collect_facts(trained), tmp_path / "out").notes
     assert any("conditioning.semantic.null learned" in note for note in notes)
     assert any("conditioning.semantic.padding native" in note for note in notes)

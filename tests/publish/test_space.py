@@ -23,7 +23,7 @@ def test_a_space_says_how_it_starts(space):
     values = yaml.safe_load(header)
     assert values["title"] == "apples" and values["sdk"] == "gradio"
     assert (space / values["app_file"]).is_file() and len(values["short_description"]) <= 60
-    assert "SHA-256" in text
+    assert "sha256 of the trained weights" in text and "license" in values
 
 
 def test_a_space_holds_a_copy_of_the_code_without_shipped_models(space):

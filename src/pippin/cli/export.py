@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from pippin.cli.parsing.licence import LicenceOptions
 from pippin.cli.parsing.options import DataLocation, parse
 from pippin.config import ConfigError
 from pippin.system.text import print_above_progress, print_text
@@ -16,12 +17,12 @@ from pippin.system.text import print_above_progress, print_text
 if TYPE_CHECKING:
     import torch
 
-    from pippin.encoders.autoencoder import Autoencoder
+    from pippin.publish.facts import CardFacts
     from pippin.runs.trained import Trained
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportCommand:
+class ExportCommand(LicenceOptions):
     """Export a model for sampling elsewhere, for initialising a run, or for diffusers: settings,
     weights, class names, autoencoder."""
 
@@ -53,6 +54,10 @@ class ExportCommand:
     """Images, needed only to name the classes of a run made by an older version."""
 
 
+WITH_CARD = ("diffusers", "space")
+"""Kinds of folders that have a model card."""
+
+
 def main(argv: list[str]) -> int:
     """Parse, load, export."""
     command = parse(ExportCommand, "pippin export", argv)
@@ -63,16 +68,24 @@ def main(argv: list[str]) -> int:
     from pippin.system.weight_checks import check_cast
 
     check_export_folder(command.out)
+    licence = command.licence
+    if command.to not in WITH_CARD and (given := command.given_options):
+        raise ConfigError(
+            f"{', '.join(given)}: --to {command.to} writes no card; leave it out, or give --to "
+            f"{' or '.join(WITH_CARD)}"
+        )
     trained = _trained(command)
     dtype = getattr(torch, command.dtype)
     check_cast(trained.tensors, dtype, command.run)
-    writers = {
-        "pippin": _export_for_pippin,
-        "diffusers": _export_pipeline,
-        "diffusers-model": _export_model,
-        "space": _export_space,
-    }
-    advice = writers[command.to](trained, command, dtype)
+    if command.to in WITH_CARD:
+        from pippin.publish.facts import collect_facts
+
+        facts = collect_facts(trained, command.dtype, licence)
+        write = _export_pipeline if command.to == "diffusers" else _export_space
+        advice = write(facts, command)
+    else:
+        export_model = _export_for_pippin if command.to == "pippin" else _export_denoiser
+        advice = export_model(trained, command, dtype)
     print_text(f"exported: {command.out}, {trained.description}; {advice}")
     return 0
 
@@ -85,49 +98,56 @@ def _export_for_pippin(trained: "Trained", command: ExportCommand, dtype: "torch
     return f"next: pippin sample {command.out}, or pippin train ... --init.run {command.out}"
 
 
-def _export_pipeline(trained: "Trained", command: ExportCommand, dtype: "torch.dtype") -> str:
+def _export_pipeline(facts: "CardFacts", command: ExportCommand) -> str:
     """Write a pipeline of diffusers."""
-    from pippin.plugins import imported_modules
     from pippin.publish.pipeline import write_pipeline
 
-    if names := imported_modules():
-        raise ConfigError(
-            f"a pipeline cannot hold code of imported modules ({', '.join(names)}): export "
-            "without --to, and give the modules beside it"
-        )
-    written = write_pipeline(trained, command.out, dtype, text_encoders=command.text_encoder)
+    _refuse_modules("a pipeline")
+    written = write_pipeline(facts, command.out, text_encoders=command.text_encoder)
     _print_notes(written.notes)
     return f"next, in Python beside the folder:\n{written.call}"
 
 
-def _export_space(trained: "Trained", command: ExportCommand, dtype: "torch.dtype") -> str:
+def _export_space(facts: "CardFacts", command: ExportCommand) -> str:
     """Write a Space."""
+    from pippin.publish.space import write_space
+
+    _refuse_modules("a Space")
     if not command.text_encoder:
         raise ConfigError(
             "--no-text-encoder: a Space draws with its own text encoders; leave it out"
         )
-    from pippin.publish.space import write_space
-
-    _print_notes(write_space(trained, command.out, dtype))
+    _print_notes(write_space(facts, command.out))
     return f"next: hf upload USER/NAME {command.out} --repo-type space"
 
 
-def _export_model(trained: "Trained", command: ExportCommand, dtype: "torch.dtype") -> str:
+def _refuse_modules(what: str) -> None:
+    """Refuse a folder that would need code of imported modules.
+
+    Raises:
+        ConfigError: the message names the modules.
+    """
+    from pippin.plugins import imported_modules
+
+    if names := imported_modules():
+        raise ConfigError(
+            f"{what} cannot hold code of imported modules ({', '.join(names)}): export without "
+            "--to, and give the modules beside it"
+        )
+
+
+def _export_denoiser(trained: "Trained", command: ExportCommand, dtype: "torch.dtype") -> str:
     """Write a denoiser of diffusers with its scheduler."""
     from pippin.interop.convert import model_spec
     from pippin.interop.diffusers_format import EXTRA_FILE, write_folder
+    from pippin.publish.model_folder import folder_facts
+    from pippin.publish.pipeline import trained_autoencoder
     from pippin.runs.exports import writing_export
 
     tensors = {name: tensor.to(dtype) for name, tensor in trained.tensors.items()}
     spec = model_spec(trained.located, tensors)
-    facts = {
-        "to": command.to,
-        "weights": trained.weights,
-        "images_seen": trained.images_seen,
-        "lineage": trained.lineage,
-    }
-    own = _own_autoencoder(trained)
-    with writing_export(command.out, facts):
+    own = None if trained.latents is None else trained_autoencoder(trained)
+    with writing_export(command.out, folder_facts(trained, command.to, command.dtype)):
         if own is not None:
             own.save(command.out / "vae")
         exported = write_folder(command.out, spec, tensors, trained.weights)
@@ -206,15 +226,3 @@ def _with_text_source(trained: "Trained", command: ExportCommand) -> "Trained":
     bundled = {k: path for k, path in trained.bundled_paths.items() if not k.startswith(TEXT)}
     recipe = replace(recipe, text=text)
     return replace(trained, recipe=recipe, inputs=inputs, bundled_paths=bundled)
-
-
-def _own_autoencoder(trained: "Trained") -> "Autoencoder | None":
-    """Autoencoder with the latent statistics of training, if they differ from its own files."""
-    from pippin.encoders.autoencoder import Autoencoder
-    from pippin.runs.latents import check_latents
-
-    if trained.latents is None:
-        return None
-    own = Autoencoder.load(trained.located.autoencoder)
-    check_latents(trained.latents, trained.recipe.autoencoder, own)
-    return own.with_affine(trained.latents.affine)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin push RUN USER/NAME [--private] [--revision BRANCH] [--dry-run]``."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,36 +10,30 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from pippin.cli.parsing.licence import LicenceOptions
 from pippin.cli.parsing.options import parse
 from pippin.system.output import progress_hidden
 from pippin.system.text import print_text
 
 if TYPE_CHECKING:
+    from pippin.publish.facts import CardFacts
+    from pippin.publish.upload import UploadTarget
     from pippin.runs.trained import Trained
-    from pippin.sharing.facts import Licence
-    from pippin.sharing.upload import UploadTarget
 
 MAX_SAMPLES = 256
 """Maximum number of images in the grid of a model card."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PushCommand:
+class PushCommand(LicenceOptions):
     """Push a model to the Hugging Face hub: the exported folder, a grid of samples and a model
     card made from the run. Others load it as hf://USER/NAME. The token is that of `hf auth login`
-    or HF_TOKEN."""
+    or HF_TOKEN. --license is required unless the training images decide it."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run folder (its newest intact checkpoint), an exported folder or hf://USER/NAME."""
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="USER/NAME")]
     """Name on the hub: your user name or an organisation of yours, and a name for the model."""
-    license: str | None = None
-    """Licence of the weights as an identifier of the hub, such as apache-2.0, cc-by-4.0 or other;
-    required unless the training images decide it (OpenMoji: cc-by-sa-4.0)."""
-    license_link: str | None = None
-    """Address of the licence's text; required for other."""
-    data_license: str | None = None
-    """Licence of the training images; None = the model card says that it is not stated."""
     private: bool = False
     """Create a model that only you, or your organisation, can see."""
     revision: str | None = None
@@ -70,22 +63,29 @@ def main(argv: list[str]) -> int:
     """Parse, check the target, prepare, push."""
     command = parse(PushCommand, "pippin push", argv)
 
+    from pippin.publish.facts import collect_facts
+    from pippin.publish.upload import check_target
     from pippin.runs.exports import check_export_folder
-    from pippin.runs.hub_source import check_hub_name, pin_source
+    from pippin.runs.hub_source import check_hub_name, check_revision, pin_source
     from pippin.runs.trained import load_trained_weights
-    from pippin.sharing.upload import check_target
 
     check_hub_name(command.name)
-    _check_options(command)
+    if command.revision is not None:
+        check_revision(command.revision)
+    if not 0 <= command.samples <= MAX_SAMPLES:
+        raise ValueError(f"--samples must be 0 to {MAX_SAMPLES}; got {command.samples}")
+    licence = command.licence
     if command.out is not None:
         check_export_folder(command.out)
     trained = load_trained_weights(pin_source(command.run), command.weights, command.checkpoint)
-    licence = _licence(command, trained)
+    facts = collect_facts(trained, command.dtype, licence)
+    if facts.licence.model is None:
+        raise _unknown_licence(command, trained)
     target = None
     if not command.dry_run:
         target = check_target(command.name, command.revision, update=command.update)
     with _output_folder(command.out) as folder:
-        _prepare(command, trained, licence, folder)
+        _prepare(command, facts, folder)
         if target is None:
             _print_plan(command, folder)
         else:
@@ -93,49 +93,15 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _check_options(command: PushCommand) -> None:
-    """Refuse option values that cannot be.
-
-    Raises:
-        ValueError: the message says what is allowed.
-    """
-    if not 0 <= command.samples <= MAX_SAMPLES:
-        raise ValueError(f"--samples must be 0 to {MAX_SAMPLES}; got {command.samples}")
-    identifier = command.license
-    if identifier is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", identifier):
-        raise ValueError(
-            f"--license {identifier!r} is no identifier of the hub; allowed: lower-case letters, "
-            "digits, - . and +, such as apache-2.0, mit, cc-by-4.0, cc-by-nc-4.0 or other"
-        )
-    if (identifier == "other") != (command.license_link is not None):
-        raise ValueError(
-            "--license other and --license-link URL belong together: type both, or neither"
-        )
-    if command.revision is not None and not re.fullmatch(r"[\w][\w./-]*", command.revision):
-        raise ValueError(
-            f"--revision must name a branch of letters, digits, - _ . and /; got "
-            f"{command.revision!r}"
-        )
-
-
-def _licence(command: PushCommand, trained: "Trained") -> "Licence":
-    """The licence as given, or as the training images decide it.
-
-    Raises:
-        ValueError: neither; a licence is never guessed.
-    """
-    from pippin.sharing.facts import Licence, known_licence
-
-    model = command.license or known_licence(trained)
-    if model is None:
-        lineage = f", from {trained.lineage[-1]['source']}" if trained.lineage else ""
-        raise ValueError(
-            f"the licence of {command.run} is unknown (data.kind {trained.recipe.data.kind}"
-            f"{lineage}), and pippin does not choose one: type --license ID, such as --license "
-            "cc-by-4.0, or --license other --license-link URL; the terms of the training images "
-            "and of the initial weights may limit the choice"
-        )
-    return Licence(model=model, link=command.license_link, data=command.data_license)
+def _unknown_licence(command: PushCommand, trained: "Trained") -> ValueError:
+    """The error of a push without a licence, which is never guessed."""
+    lineage = f", from {trained.lineage[-1]['source']}" if trained.lineage else ""
+    return ValueError(
+        f"the licence of {command.run} is unknown (data.kind {trained.recipe.data.kind}{lineage}),"
+        " and pippin does not choose one: type --license ID, such as --license cc-by-4.0, or "
+        "--license other --license-link URL; the terms of the training images and of the initial "
+        "weights may limit the choice"
+    )
 
 
 @contextmanager
@@ -148,31 +114,30 @@ def _output_folder(out: Path | None) -> Iterator[Path]:
         yield Path(name)
 
 
-def _prepare(command: PushCommand, trained: "Trained", licence: "Licence", folder: Path) -> None:
+def _prepare(command: PushCommand, facts: "CardFacts", folder: Path) -> None:
     from rich.console import Console
 
-    from pippin.runs.hub_source import is_hub_source
-    from pippin.sharing.prepare import ShareRequest, prepare_folder
+    from pippin.plugins import imported_modules
+    from pippin.publish.hub_folder import ShareRequest, prepare_folder
 
     request = ShareRequest(
         name=command.name,
         revision=command.revision,
-        licence=licence,
-        dtype=command.dtype,
         text_encoders=command.text_encoder,
         prompts=command.prompts,
         num_samples=command.samples,
     )
-    run_folder = folder if is_hub_source(command.run) else Path(command.run)
-    notes = prepare_folder(trained, run_folder, folder, request, Console(stderr=True))
+    notes = prepare_folder(facts, folder, request, Console(stderr=True))
+    if modules := imported_modules():
+        notes.append(f"others need the imported modules, too: {', '.join(modules)}")
     for line in notes:
         print_text(f"note: {line}", error=True)
 
 
 def _print_plan(command: PushCommand, folder: Path) -> None:
     """Print the model card and the files that a push would send."""
-    from pippin.sharing.card import CARD
-    from pippin.sharing.upload import MAIN, folder_files
+    from pippin.publish.card import CARD
+    from pippin.publish.upload import MAIN, folder_files
     from pippin.system.downloads import size_text
 
     print_text((folder / CARD).read_text(encoding="utf-8"))
@@ -191,7 +156,7 @@ def _upload(command: PushCommand, target: "UploadTarget", folder: Path) -> None:
     from huggingface_hub.utils import disable_progress_bars
 
     from pippin.encoders.config import HUB_PREFIX
-    from pippin.sharing.upload import upload
+    from pippin.publish.upload import upload
 
     if progress_hidden():
         disable_progress_bars()

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folders for others: whole pipelines of diffusers, and Spaces."""
+"""Models for others: model cards, pipelines of diffusers, Spaces, uploads to the hub."""

@@ -1,33 +1,83 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exported folder of pippin inside a published one."""
+"""Exported folder of pippin as others get it: without the recorded paths of this machine."""
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from pippin.runs.exports import LAST_FILE, NOTE
-from pippin.runs.folder import INPUTS_FILE
+from pippin.publish.facts import CardFacts, public_name
+from pippin.runs.bundled_encoders import AUTOENCODER_FOLDER, TEXT_FOLDER
+from pippin.runs.exports import LAST_FILE
 from pippin.runs.trained import Trained, export
+
+MODEL_FOLDER = "model"
+"""Name of the exported folder inside a pipeline or a Space."""
+
+
+def folder_facts(trained: Trained, to: str, dtype: str) -> dict[str, Any]:
+    """Facts that an unfinished folder records: the same command resumes, another is refused.
+
+    Args:
+        trained: the model.
+        to: kind of the folder, as in ``pippin export --to``.
+        dtype: type of the weights on disk.
+    """
+    return {
+        "to": to,
+        "weights": trained.weights,
+        "images_seen": trained.images_seen,
+        "lineage": trained.lineage,
+        "sha256": trained.sha256,
+        "dtype": dtype,
+    }
 
 
 def write_model_folder(
-    trained: Trained, folder: Path, dtype: torch.dtype, *, text_encoders: bool = True
-) -> list[str]:
-    """Write an exported folder without the absolute paths of this machine.
-
-    A folder that is complete stays: the export around it was interrupted after this step.
+    facts: CardFacts, folder: Path, *, text_encoders: bool = True
+) -> tuple[CardFacts, list[str]]:
+    """Write an exported folder without the absolute paths that its inputs record.
 
     Args:
-        trained, dtype, text_encoders: as for :func:`pippin.runs.trained.export`.
-        folder: part of a folder that is being written for the same weights.
+        facts: of the model.
+        folder: new, empty, or left by an interrupted export of the same weights.
+        text_encoders: as for :func:`pippin.runs.trained.export`.
 
     Returns:
-        notes on what sampling lacks elsewhere.
+        The facts with the bundled encoders, and notes on what sampling lacks elsewhere.
+
+    Raises:
+        ValueError: the folder has other files.
+        OSError: disk full or not writable; the same call resumes.
     """
-    if (folder / LAST_FILE).is_file() and not (folder / NOTE).exists():
-        return []
-    notes = export(trained, folder, dtype, text_encoders=text_encoders)
-    if trained.inputs is not None:
-        replace(trained.inputs, places={}).save(folder / INPUTS_FILE)
-    return notes
+    trained = facts.trained
+    public = trained
+    if trained.inputs is not None:  # their paths still locate encoders, and are not written
+        inputs = replace(trained.inputs, places={})
+        public = replace(trained, inputs=inputs, bundled_paths=trained.places)
+    dtype = getattr(torch, facts.dtype)
+    notes = export(public, folder, dtype, text_encoders=text_encoders)
+    return replace(facts, bundled=_bundled(trained, folder)), notes
+
+
+def write_inner_model(
+    facts: CardFacts, out: Path, *, text_encoders: bool = True
+) -> tuple[CardFacts, list[str]]:
+    """Write the exported folder inside a folder that is being written for the same weights.
+
+    A complete one, which an interrupted call left, is written again: its files are overwritten,
+    and the notes are the same as without the interruption.
+
+    Args, returns and raises: as :func:`write_model_folder`.
+    """
+    (out / MODEL_FOLDER / LAST_FILE).unlink(missing_ok=True)
+    return write_model_folder(facts, out / MODEL_FOLDER, text_encoders=text_encoders)
+
+
+def _bundled(trained: Trained, folder: Path) -> tuple[str, ...]:
+    """Names of the encoders that are inside an exported folder."""
+    names = [trained.recipe.autoencoder.source] * (folder / AUTOENCODER_FOLDER).is_dir()
+    if any(folder.glob(f"{TEXT_FOLDER}*")):
+        names += trained.recipe.text.source
+    return tuple(map(public_name, names))

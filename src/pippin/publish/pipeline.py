@@ -24,10 +24,13 @@ from pippin.interop.convert import model_spec
 from pippin.interop.diffusers_config import class_of, to_scheduler
 from pippin.interop.diffusers_format import SCHEDULER_FILE, Exported, to_diffusers, write_denoiser
 from pippin.interop.plain_autoencoder import plain_autoencoder
-from pippin.publish.cards import pipeline_card
-from pippin.publish.model_folder import write_model_folder
+from pippin.publish.card import CARD, CardForm, render_card
+from pippin.publish.facts import CardFacts, public_name, public_notes
+from pippin.publish.markdown import cell, literal
+from pippin.publish.model_folder import MODEL_FOLDER, folder_facts, write_inner_model
 from pippin.publish.standard import DIT_PIPELINE, STANDARDS, find_obstacles
 from pippin.publish.text_parts import text_parts, write_text_parts
+from pippin.runs.bundled_encoders import check_fingerprint
 from pippin.runs.exports import writing_export
 from pippin.runs.latents import check_latents
 from pippin.runs.trained import Trained
@@ -36,8 +39,6 @@ from pippin.system.files import make_folder, sync_tree, write_json, write_text
 
 PROGRAM = "pipeline.py"
 MODEL_INDEX = "model_index.json"
-MODEL_FOLDER = "model"
-"""Component of pippin's own pipeline: an exported folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,22 +54,19 @@ class Written:
 class _Plan:
     """Model whose denoiser is a class of diffusers."""
 
-    trained: Trained
+    facts: CardFacts
     spec: ModelSpec
     exported: Exported
     pipeline: str
     """Pipeline class of diffusers."""
 
 
-def write_pipeline(
-    trained: Trained, out: Path, dtype: torch.dtype = torch.float32, *, text_encoders: bool = True
-) -> Written:
+def write_pipeline(facts: CardFacts, out: Path, *, text_encoders: bool = True) -> Written:
     """Write a folder for ``DiffusionPipeline.from_pretrained``.
 
     Args:
-        trained: the model.
+        facts: of the model, with the type of the denoiser's weights on disk.
         out: new, empty, or left by an interrupted export of the same weights.
-        dtype: type of the denoiser's weights on disk.
         text_encoders: copy text encoders of local folders into a pipeline that needs pippin; a
             pipeline of diffusers always holds them.
 
@@ -76,25 +74,18 @@ def write_pipeline(
         ValueError: an encoder is not there or not the one of the training, or another folder.
         OSError: disk full or not writable; the same call resumes.
     """
-    tensors = {name: tensor.to(dtype) for name, tensor in trained.tensors.items()}
-    plan, obstacles = _plan(trained, tensors)
-    facts = {
-        "to": "diffusers",
-        "weights": trained.weights,
-        "images_seen": trained.images_seen,
-        "lineage": trained.lineage,
-        "sha256": trained.sha256,
-        "dtype": str(dtype),
-    }
-    with writing_export(out, facts):
+    dtype = getattr(torch, facts.dtype)
+    tensors = {name: tensor.to(dtype) for name, tensor in facts.trained.tensors.items()}
+    plan, obstacles = _plan(facts, tensors)
+    with writing_export(out, folder_facts(facts.trained, "diffusers", facts.dtype)):
         if plan is not None:
             return _write_standard(plan, out)
-        return _write_own(trained, out, dtype, obstacles, text_encoders=text_encoders)
+        return _write_own(facts, out, obstacles, text_encoders=text_encoders)
 
 
-def _plan(trained: Trained, tensors: Mapping[str, Tensor]) -> tuple[_Plan | None, list[str]]:
+def _plan(facts: CardFacts, tensors: Mapping[str, Tensor]) -> tuple[_Plan | None, list[str]]:
     """Pipeline of diffusers, or None and the reasons."""
-    located = trained.located
+    located = facts.trained.located
     try:
         spec = model_spec(located, tensors)
         to_scheduler(spec.diffusion)
@@ -104,14 +95,15 @@ def _plan(trained: Trained, tensors: Mapping[str, Tensor]) -> tuple[_Plan | None
     if obstacles := find_obstacles(located, spec, exported):
         return None, obstacles
     pipeline = class_of(spec.denoiser.kind).pipeline
-    return _Plan(trained=trained, spec=spec, exported=exported, pipeline=pipeline), []
+    return _Plan(facts=facts, spec=spec, exported=exported, pipeline=pipeline), []
 
 
 def _write_standard(plan: _Plan, out: Path) -> Written:
     """Write a pipeline of diffusers' classes."""
     from diffusers import __version__
 
-    trained, kind = plan.trained, class_of(plan.spec.denoiser.kind)
+    facts, kind = plan.facts, class_of(plan.spec.denoiser.kind)
+    trained = facts.trained
     network = plain_autoencoder(trained_autoencoder(trained))
     network.save_pretrained(out / "vae")
     sync_tree(out / "vae")
@@ -140,39 +132,49 @@ def _write_standard(plan: _Plan, out: Path) -> Written:
         arguments = {"prompt": '"a red apple"'} | standard.call(trained.located)
         call = _call(arguments, trusted=False, out=out)
         notes += [standard.note] if standard.note else []
-    return _finish(out, index, call, notes, trained)
+    sources = [trained.recipe.autoencoder.source, *facts.text_encoders]
+    facts = replace(facts, bundled=tuple(map(public_name, sources)))
+    written = _finish(facts, out, index, call, notes)
+    return replace(written, notes=(*written.notes, *public_notes(facts, None)))
 
 
 def _write_own(
-    trained: Trained, out: Path, dtype: torch.dtype, obstacles: list[str], *, text_encoders: bool
+    facts: CardFacts, out: Path, obstacles: list[str], *, text_encoders: bool
 ) -> Written:
     """Write a pipeline whose program needs pippin."""
     from diffusers import __version__
 
-    folder = out / MODEL_FOLDER
-    notes = [f"no pipeline of diffusers draws this model: {reason}" for reason in obstacles]
-    notes.append(f"{PROGRAM} needs an installed pippin, whose code it runs")
-    notes += write_model_folder(trained, folder, dtype, text_encoders=text_encoders)
-    write_text(folder / "pippin_model.py", _program("pippin_model"))
+    limits = [f"no pipeline of diffusers draws this model: {reason}" for reason in obstacles]
+    limits.append(f"{PROGRAM} needs an installed pippin, whose code it runs")
+    facts, notes = write_inner_model(facts, out, text_encoders=text_encoders)
+    write_text(out / MODEL_FOLDER / "pippin_model.py", _program("pippin_model"))
     write_text(out / PROGRAM, _program("pippin_pipeline"))
     index = {
         "_class_name": ("pipeline", "PippinPipeline"),
         "_diffusers_version": __version__,
         MODEL_FOLDER: ("pippin_model", "PippinModel"),
     }
-    semantic, rules = trained.recipe.conditioning.semantic, trained.recipe.conditioning.rules
-    arguments = {"class_labels": "[0]"} if semantic.kind == "label" else {"prompt": '"an apple"'}
-    call = _call((arguments if rules else {}) | {"seeds": "[0]"}, trusted=True, out=out)
-    return _finish(out, index, call, notes, trained)
+    condition = {"prompt": '"a red apple"'} if facts.reads_text else {}
+    condition |= {"class_labels": "[0]"} if facts.reads_classes else {}
+    call = _call(condition | {"seeds": "[0]"}, trusted=True, out=out)
+    written = _finish(facts, out, index, call, limits)
+    notes += public_notes(facts, f"{MODEL_FOLDER}/")
+    return replace(written, notes=(*written.notes, *notes))
 
 
 def _finish(
-    out: Path, index: Mapping[str, Any], call: str, notes: list[str], trained: Trained
+    facts: CardFacts, out: Path, index: Mapping[str, Any], call: str, limits: list[str]
 ) -> Written:
-    """Write README.md, and then the index, without which no pipeline is found."""
-    write_text(out / "README.md", pipeline_card(trained, call, notes))
+    """Write the model card, and then the index, without which no pipeline is found."""
+    form = CardForm(
+        title=out.resolve().name,
+        header={"library_name": "diffusers"},
+        use=("```python", *call.splitlines(), "```"),
+        limits=tuple(map(cell, limits)),
+    )
+    write_text(out / CARD, render_card(facts, form))
     write_json(out / MODEL_INDEX, json.loads(json.dumps(index)))
-    return Written(call=call, notes=tuple(notes))
+    return Written(call=call, notes=tuple(limits))
 
 
 def _dit_defaults(trained: Trained) -> dict[str, Any]:
@@ -195,12 +197,8 @@ def trained_autoencoder(trained: Trained) -> Autoencoder:
     located = trained.located.autoencoder
     own = Autoencoder.load(located)
     check_latents(trained.latents, trained.recipe.autoencoder, own)
-    recorded = None if trained.inputs is None else trained.inputs.autoencoder
-    if recorded not in (None, own.fingerprint):
-        raise ValueError(
-            f"the autoencoder {located.source} has the fingerprint {own.fingerprint}; the weights "
-            f"were trained with {recorded}: give its folder with --autoencoder FOLDER"
-        )
+    if trained.inputs is not None:
+        check_fingerprint(located.source, own.fingerprint, trained.inputs.autoencoder)
     return own if trained.latents is None else own.with_affine(trained.latents.affine)
 
 
@@ -224,7 +222,7 @@ def _call(arguments: Mapping[str, str], *, trusted: bool, out: Path) -> str:
     given = ", ".join(f"{name}={value}" for name, value in arguments.items())
     return (
         "from diffusers import DiffusionPipeline\n\n"
-        f'pipe = DiffusionPipeline.from_pretrained("{out.name}"{trust})\n'
+        f"pipe = DiffusionPipeline.from_pretrained({literal(out.resolve().name)}{trust})\n"
         f'pipe({given}).images[0].save("image.png")\n'
     )
 

@@ -14,13 +14,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from pippin.publish.cards import space_card
-from pippin.publish.model_folder import write_model_folder
+from pippin.publish.card import CARD, CardForm, render_card
+from pippin.publish.facts import CardFacts, public_notes
+from pippin.publish.model_folder import MODEL_FOLDER, folder_facts, write_inner_model
 from pippin.runs.exports import writing_export
-from pippin.runs.inputs import reads_text
-from pippin.runs.trained import Trained
 from pippin.system.files import sync_tree, write_text
 from pippin.system.installation import PACKAGE, distribution_name
 
@@ -38,13 +35,12 @@ LICENSE = "pippin is under the Apache License 2.0: https://www.apache.org/licens
 MARKER = re.compile(r"""\s*;\s*extra\s*==\s*['"]([\w-]+)['"]\s*$""")
 
 
-def write_space(trained: Trained, out: Path, dtype: torch.dtype = torch.float32) -> list[str]:
+def write_space(facts: CardFacts, out: Path) -> list[str]:
     """Write the folder of a Space.
 
     Args:
-        trained: the model.
+        facts: of the model, with the type of the weights on disk.
         out: new, empty, or left by an interrupted export of the same weights.
-        dtype: type of the weights on disk.
 
     Returns:
         notes for the user.
@@ -53,17 +49,9 @@ def write_space(trained: Trained, out: Path, dtype: torch.dtype = torch.float32)
         ValueError: an encoder is not there, the packages of pippin are unknown, or another folder.
         OSError: disk full or not writable; the same call resumes.
     """
-    packages = space_requirements(("ui", "text") if reads_text(trained.recipe) else ("ui",))
-    facts = {
-        "to": "space",
-        "weights": trained.weights,
-        "images_seen": trained.images_seen,
-        "lineage": trained.lineage,
-        "sha256": trained.sha256,
-        "dtype": str(dtype),
-    }
-    with writing_export(out, facts):
-        notes = write_model_folder(trained, out / "model", dtype)
+    packages = space_requirements(("ui", "text") if facts.reads_text else ("ui",))
+    with writing_export(out, folder_facts(facts.trained, "space", facts.dtype)):
+        facts, notes = write_inner_model(facts, out)
         ignored = shutil.ignore_patterns(*SKIPPED)
         shutil.copytree(PACKAGE, out / "pippin", ignore=ignored, dirs_exist_ok=True)
         sync_tree(out / "pippin")
@@ -73,9 +61,30 @@ def write_space(trained: Trained, out: Path, dtype: torch.dtype = torch.float32)
         write_text(out / "requirements.txt", CPU_INDEX + lines)
         app = files("pippin.publish.files").joinpath("app.py").read_text(encoding="utf-8")
         write_text(out / "app.py", app)
-        python = ".".join(platform.python_version_tuple()[:2])
-        write_text(out / "README.md", space_card(trained, out.resolve().name, _gradio(), python))
-    return [*notes, "whoever opens a public Space draws from this model, without a password"]
+        write_text(out / CARD, render_card(facts, _form(out.resolve().name)))
+    public = "whoever opens a public Space draws from this model, without a password"
+    return [*notes, public, *public_notes(facts, f"{MODEL_FOLDER}/")]
+
+
+def _form(title: str) -> CardForm:
+    """Title, header and use of a Space; the header says how it starts."""
+    header = {
+        "title": title,
+        "emoji": "\N{GREEN APPLE}",
+        "colorFrom": "green",
+        "colorTo": "indigo",
+        "sdk": "gradio",
+        "sdk_version": _gradio(),
+        "python_version": ".".join(platform.python_version_tuple()[:2]),
+        "app_file": "app.py",
+        "pinned": False,
+        "short_description": "Draw images of a latent diffusion model",
+    }
+    use = (
+        f"`app.py` opens pippin's playground for the model in `{MODEL_FOLDER}/`. The folder "
+        "`pippin/` is a copy of pippin's code (Apache-2.0, see `LICENSE-pippin`).",
+    )
+    return CardForm(title=title, header=header, is_model=False, use=use)
 
 
 def space_requirements(extras: tuple[str, ...]) -> list[str]:

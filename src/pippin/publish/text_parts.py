@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text encoders and tokenizers as components of diffusers' pipelines."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from pippin.encoders.config import TextConfig
 from pippin.encoders.hub import FILES, load_tokenizer, model_type
+from pippin.encoders.source import CONFIG_FILE
 from pippin.encoders.text import KINDS, encoder_folders
-from pippin.system.files import make_folder, sync_tree
+from pippin.runs.bundled_encoders import copy_files, folder_suffix
 
+TABLES = tuple(pattern for pattern in FILES if pattern != "*.safetensors")
+"""Patterns of a tokenizer's files."""
 Component = tuple[str | None, str | None]
 """(library, class), as in ``model_index.json``; nothing = absent."""
 
@@ -70,18 +72,9 @@ def write_text_parts(
     """
     components: dict[str, Component] = {}
     for index, (part, name) in enumerate(zip(parts, classes, strict=True)):
-        end = f"_{index + 1}" if index else ""
-        _copy(part.encoder, out / f"text_encoder{end}")
-        _copy(part.tokenizer, out / f"tokenizer{end}", weights=False)
+        end = folder_suffix(index)
+        copy_files(part.encoder, out / f"text_encoder{end}", FILES)
+        copy_files(part.tokenizer, out / f"tokenizer{end}", TABLES, skipped=(CONFIG_FILE,))
         components[f"text_encoder{end}"] = ("transformers", name)
         components[f"tokenizer{end}"] = ("transformers", part.tokenizer_class)
     return components
-
-
-def _copy(source: Path, target: Path, *, weights: bool = True) -> None:
-    make_folder(target)
-    patterns = [pattern for pattern in FILES if weights or pattern != "*.safetensors"]
-    for path in sorted({path for pattern in patterns for path in source.glob(pattern)}):
-        if weights or path.name != "config.json":
-            shutil.copyfile(path, target / path.name)
-    sync_tree(target)

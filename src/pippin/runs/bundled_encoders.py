@@ -18,17 +18,19 @@ from pippin.recipes.recipe import Recipe
 from pippin.runs.folder import AUTOENCODER, TEXT
 from pippin.runs.inputs import reads_text
 from pippin.system.files import make_folder, sync_tree
-from pippin.system.weight_folders import DIFFUSERS
+from pippin.system.weight_folders import DIFFUSERS, find_weights
 
 AUTOENCODER_FOLDER, TEXT_FOLDER, TOKENIZER_FOLDER = "autoencoder", "text_encoder", "tokenizer"
 """The folders of the second encoder end in ``_2``, as in diffusers pipelines."""
+AUTOENCODER_FILES = (CONFIG_FILE, f"{DIFFUSERS}*.safetensors*")
+"""Patterns of an autoencoder's files."""
 
 
 def bundled_paths(folder: Path, recipe: Recipe) -> dict[str, str]:
     """Setting -> path, of the encoders inside an exported folder."""
     paths = {AUTOENCODER: folder / AUTOENCODER_FOLDER}
     for index in range(len(recipe.text.source)):
-        paths[f"{TEXT}.{index}"] = folder / f"{TEXT_FOLDER}{_suffix(index)}"
+        paths[f"{TEXT}.{index}"] = folder / f"{TEXT_FOLDER}{folder_suffix(index)}"
     return {name: str(path) for name, path in paths.items() if (path / CONFIG_FILE).is_file()}
 
 
@@ -67,7 +69,7 @@ def bundle_encoders(
         elif text_encoders:
             names = (TEXT_FOLDER, TOKENIZER_FOLDER)
             for name, files in zip(names, encoder_folders(source), strict=False):
-                _copy(files, folder / f"{name}{_suffix(index)}", FILES)
+                copy_files(files, folder / f"{name}{folder_suffix(index)}", FILES)
         else:
             notes.append(
                 f"text encoder {source} is not in the export: on a machine without that folder, "
@@ -86,23 +88,56 @@ def _bundle_autoencoder(
         path = find_autoencoder(located.autoencoder)
     except ValueError as error:
         return [f"the export has no autoencoder: {error}; sampling needs it, or --autoencoder"]
-    own = fingerprint and Autoencoder.from_folder(path).fingerprint
-    if own != fingerprint:
-        raise ValueError(
-            f"the autoencoder {source} has the fingerprint {own}; the weights were trained with "
-            f"{fingerprint}: give its folder with --autoencoder FOLDER"
-        )
-    _copy(path, folder / AUTOENCODER_FOLDER, (CONFIG_FILE, f"{DIFFUSERS}*"))
+    is_pickled = not find_weights(path).safetensors
+    target = folder / AUTOENCODER_FOLDER
+    if not fingerprint and not is_pickled:
+        copy_files(path, target, AUTOENCODER_FILES)
+        return []
+    own = Autoencoder.from_folder(path)
+    check_fingerprint(source, own.fingerprint, fingerprint)
+    if is_pickled:  # others need not trust it, and downloads of exports leave it out
+        own.save(target)
+    else:
+        copy_files(path, target, AUTOENCODER_FILES)
     return []
 
 
-def _copy(source: Path, target: Path, patterns: tuple[str, ...]) -> None:
-    """Copy files and flush them; leftovers of an interrupted export are replaced."""
+def check_fingerprint(source: str, own: str, recorded: str | None) -> None:
+    """Refuse an autoencoder that is not the one of the training.
+
+    Args:
+        source: its name, for the message.
+        own: its fingerprint.
+        recorded: that of the training; None or empty = unknown.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if recorded and own != recorded:
+        raise ValueError(
+            f"the autoencoder {source} has the fingerprint {own}; the weights were trained with "
+            f"{recorded}: give its folder with --autoencoder FOLDER"
+        )
+
+
+def copy_files(
+    source: Path, target: Path, patterns: tuple[str, ...], skipped: tuple[str, ...] = ()
+) -> None:
+    """Copy files and flush them; leftovers of an interrupted export are replaced.
+
+    Args:
+        source: folder.
+        target: folder, created if missing.
+        patterns: of the names to copy.
+        skipped: names that are not copied.
+    """
     make_folder(target)
     for path in sorted({path for pattern in patterns for path in source.glob(pattern)}):
-        shutil.copyfile(path, target / path.name)
+        if path.name not in skipped:
+            shutil.copyfile(path, target / path.name)
     sync_tree(target)
 
 
-def _suffix(index: int) -> str:
+def folder_suffix(index: int) -> str:
+    """End of the folder names of an encoder by its number, as in diffusers' pipelines."""
     return f"_{index + 1}" if index else ""

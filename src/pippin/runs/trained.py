@@ -344,7 +344,7 @@ def _load_export(source: str, folder: Path, recipe: Recipe, weights: str | None)
         images_seen=facts["images_seen"],
         lineage=tuple(facts["lineage"]),
         average=facts["average"] or _trained_average(recipe, facts["weights"]),
-        inputs=read_inputs(folder),
+        inputs=_exported_inputs(source, folder),
         bundled_paths=bundled_paths(folder, recipe),
         latents=stored_latents(facts, path),
     )
@@ -356,6 +356,14 @@ def _load_export(source: str, folder: Path, recipe: Recipe, weights: str | None)
     if trained.sha256 != recorded:
         raise damaged_error(path, "the sha256 of its weights is not the recorded one")
     return trained
+
+
+def _exported_inputs(source: str, folder: Path) -> RunInputs | None:
+    """Inputs in an exported folder; a model of the hub names no paths of this machine."""
+    inputs = read_inputs(folder)
+    if inputs is None or not is_hub_source(source):
+        return inputs
+    return replace(inputs, places={})
 
 
 def _trained_average(recipe: Recipe, weights: str) -> str | None:

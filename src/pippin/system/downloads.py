@@ -72,8 +72,17 @@ def _continue(url: str, partial: Path) -> None:
             raise ConnectionError(f"closed {answer.length} bytes before the end")
 
 
-def check_space(folder: Path, num_bytes: int) -> None:
+def check_space(
+    folder: Path,
+    num_bytes: int,
+    advice: str = "free some, or choose another folder with --to FOLDER",
+) -> None:
     """Refuse a download that does not fit on the disk.
+
+    Args:
+        folder: where it goes; it may not exist.
+        num_bytes: size of what is missing.
+        advice: what to type.
 
     Raises:
         ValueError: the message has both sizes.
@@ -83,7 +92,7 @@ def check_space(folder: Path, num_bytes: int) -> None:
     if free < num_bytes:
         raise ValueError(
             f"not enough space in {folder}: {size_text(num_bytes)} are missing and "
-            f"{size_text(free)} are free; free some, or choose another folder with --to FOLDER"
+            f"{size_text(free)} are free; {advice}"
         )
 
 

@@ -12,7 +12,7 @@ from pippin.encoders.source import CONFIG_FILE, FETCHED
 from pippin.encoders.text import MINILM, MINILM_REQUIREMENT, minilm_installed
 from pippin.recipes.recipe import Recipe
 from pippin.runs.folder import STUDY_RUN_PREFIX
-from pippin.runs.hub_source import is_hub_source, parse_hub_source
+from pippin.runs.hub_source import EXPORT_FILES, is_hub_source, parse_hub_source
 from pippin.runs.inputs import reads_text
 
 Place = Literal["hub", "folder", "package", "file"]
@@ -124,7 +124,7 @@ def _start(recipe: Recipe) -> list[NamedModel]:
                 source=hub.name,
                 place="hub",
                 revision=hub.revision,
-                alternatives=ENCODER_FILES,
+                alternatives=EXPORT_FILES,
             )
         ]
     shipped = init.run.startswith(SHIPPED_PREFIX)

@@ -5,6 +5,7 @@ The token is found by the hub's own client (``hf auth login`` or ``HF_TOKEN``). 
 reads it except to test that there is one and to remove it from messages.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +16,15 @@ from pippin.encoders.hub_files import hub_errors, without_token
 from pippin.encoders.snapshots import SnapshotError
 from pippin.runs.hub_source import check_hub_name
 from pippin.system.offline import is_offline, offline_reason, online_advice
+from pippin.system.text import printable
 
 MAIN = "main"
 INITIAL_FILES = {".gitattributes", "README.md", "LICENSE"}
 """Files of a model that somebody has just created on the hub."""
-OWNED_FOLDERS = ("autoencoder/", "text_encoder", "tokenizer")
-"""Starts of names that an export may have, and that a later export may lack."""
+OWNED = re.compile(r"(autoencoder|(text_encoder|tokenizer)(_\d+)?)/.*|inputs\.json|samples\.png")
+"""Files that an export may have, and that a later export may lack."""
+MAX_REASON = 300
+"""Maximum number of characters of the hub's own words in a message."""
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
@@ -34,8 +38,10 @@ class UploadTarget:
     exists: bool
     """Whether the model exists."""
     branch_exists: bool
+    commit: str | None = None
+    """Last commit of the branch, or of main for a branch that is yet to be created."""
     files: tuple[str, ...] = ()
-    """Files of the branch, or of main for a branch that is yet to be created."""
+    """Files of that commit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,18 +77,25 @@ def check_target(name: str, revision: str | None, *, update: bool) -> UploadTarg
             if _status(error) != 404:  # 401: the token is wrong
                 raise
             return UploadTarget(name=name, revision=branch, exists=False, branch_exists=False)
-        branches = {ref.name for ref in api.list_repo_refs(name).branches}
+        branches = {ref.name: ref.target_commit for ref in api.list_repo_refs(name).branches}
         if branch in branches and branch != MAIN:
             info = api.model_info(name, revision=branch)
     files = tuple(entry.rfilename for entry in info.siblings or ())
-    if branch in branches and set(files) - INITIAL_FILES and not update:
+    # A branch of main's commit holds nothing of its own, as after a failed upload.
+    is_new = branch != MAIN and branches.get(branch) in (None, branches.get(MAIN))
+    if not is_new and set(files) - INITIAL_FILES and not update:
         raise ValueError(
             f"{name} is taken: its branch {branch} holds {len(files)} files. Give another name; "
             "or, if it is yours, add a commit with --update, or keep both versions with "
             "--revision BRANCH"
         )
     return UploadTarget(
-        name=name, revision=branch, exists=True, branch_exists=branch in branches, files=files
+        name=name,
+        revision=branch,
+        exists=True,
+        branch_exists=branch in branches,
+        commit=info.sha,
+        files=files,
     )
 
 
@@ -103,16 +116,14 @@ def _check_login() -> None:
 
 def stale_files(target: UploadTarget, names: Sequence[str]) -> list[str]:
     """Files of an earlier export on the branch that the new one lacks, and that would be read."""
-    kept = set(names)
-    stale = [name for name in target.files if name.startswith(OWNED_FOLDERS)]
-    stale += [name for name in ("inputs.json", "samples.png") if name in target.files]
-    return sorted(set(stale) - kept)
+    return sorted({name for name in target.files if OWNED.fullmatch(name)} - set(names))
 
 
 def upload(folder: Path, target: UploadTarget, *, private: bool) -> Uploaded:
     """Create the model and its branch where they are missing, and add the folder as one commit.
 
-    Content that the hub has already is not sent again, so a failed upload continues.
+    Content that the hub has already is not sent again, so a failed upload continues. Files appear
+    all at once, and only on the commit that :func:`check_target` saw.
 
     Args:
         folder: an exported folder with its card.
@@ -137,6 +148,7 @@ def upload(folder: Path, target: UploadTarget, *, private: bool) -> Uploaded:
             [*added, *removed],
             commit_message="Upload a model with pippin push",
             revision=target.revision,
+            parent_commit=target.commit,
         )
     return Uploaded(url=f"{api.endpoint}/{target.name}", commit=str(info.oid))
 
@@ -165,7 +177,7 @@ def _upload_errors(name: str) -> Iterator[None]:
             except (HfHubHTTPError, RuntimeError) as error:  # threads of the client wrap errors
                 if (message := _refusal(name, _status(error))) is None:
                     raise
-                raise ValueError(message) from error
+                raise ValueError(message + _reason(error)) from error
     except SnapshotError as error:
         text = str(error).replace("could not be fetched", "could not be pushed")
         raise ValueError(f"{name} {text}") from error
@@ -195,10 +207,10 @@ def _refusal(name: str, status: int | None) -> str | None:
             f"{name} is not on the hub, or the token does not see it (status 404): check that "
             f"{user} is your user name or an organisation of yours (`hf auth whoami`)"
         )
-    if status == 409:
+    if status in (409, 412):
         return (
-            f"{name} was created or changed meanwhile (status 409): type the command again, with "
-            "--update if the model is yours, or give another name"
+            f"{name} was created or changed meanwhile (status {status}): type the command again, "
+            "with --update if the model is yours, or give another name"
         )
     if status == 400:
         return (
@@ -206,6 +218,13 @@ def _refusal(name: str, status: int | None) -> str | None:
             "give --license other --license-link URL, and look at the model card with --dry-run"
         )
     return None
+
+
+def _reason(error: Any) -> str:
+    """The hub's own words on a refusal, such as a full storage; empty without any."""
+    words = (getattr(source, "server_message", None) for source in (error, error.__cause__))
+    said = printable(next(filter(None, words), ""))
+    return f"; the hub says: {' '.join(said.split())[:MAX_REASON]}" if said else ""
 
 
 def _status(error: Any) -> int | None:

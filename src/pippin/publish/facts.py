@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pippin.data.config import ImagesConfig, OpenMojiConfig, ShapesConfig
+from pippin.data.config import ImagesConfig, NoDataConfig, OpenMojiConfig, ShapesConfig
 from pippin.encoders.config import HUB_PREFIX, SHIPPED_PREFIX
 from pippin.reports.report_data import open_source
 from pippin.runs.folder import path_settings
-from pippin.runs.hub_source import parse_hub_source
+from pippin.runs.hub_source import is_hub_source, parse_hub_source
 from pippin.runs.inputs import reads_classes, reads_text
 from pippin.runs.overview import nearest_recipe
 from pippin.runs.trained import Trained
@@ -18,8 +18,9 @@ from pippin.studies.results import Row
 
 SHARE_ALIKE = "cc-by-sa-4.0"
 """Licence of OpenMoji's drawings, which what is adapted from them keeps."""
+OPENMOJI = "openmoji"
 ART_LICENCES = {
-    "openmoji": "OpenMoji (https://openmoji.org), CC BY-SA 4.0",
+    OPENMOJI: "OpenMoji (https://openmoji.org), CC BY-SA 4.0",
     "twemoji": "Twemoji (https://github.com/jdecked/twemoji), CC BY 4.0",
 }
 
@@ -28,8 +29,8 @@ ART_LICENCES = {
 class Licence:
     """Licences as the author states them."""
 
-    model: str
-    """Identifier of the hub, such as cc-by-4.0."""
+    model: str | None = None
+    """Identifier of the hub, such as cc-by-4.0; None = not stated."""
     link: str | None = None
     """Address of the text, for the identifier other."""
     data: str | None = None
@@ -38,16 +39,12 @@ class Licence:
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
-    """Everything that a model card states."""
+    """Facts that every card states, whatever folder it is for."""
 
-    name: str
-    """USER/NAME."""
-    revision: str | None = None
-    licence: Licence
     trained: Trained
-    num_parameters: int
-    dtype: str
+    dtype: str = "float32"
     """Type of the weights on disk."""
+    licence: Licence = Licence()
     measures: tuple[Row, ...] = ()
     """Measures of exactly these weights."""
     samples: tuple[Mapping[str, Any], ...] = ()
@@ -58,19 +55,28 @@ class CardFacts:
     """Encoders inside the folder."""
 
     @property
-    def source(self) -> str:
-        """Name by which others load the model."""
-        return HUB_PREFIX + self.name + (f"@{self.revision}" if self.revision else "")
+    def num_parameters(self) -> int:
+        """Number of parameters of denoiser and conditioner."""
+        return sum(tensor.numel() for tensor in self.trained.tensors.values())
 
     @property
     def reads_text(self) -> bool:
         """Whether the model reads prompts."""
-        return reads_text(self.trained.recipe)
+        return self._is_conditional and reads_text(self.trained.recipe)
 
     @property
     def reads_classes(self) -> bool:
         """Whether the model reads classes."""
-        return reads_classes(self.trained.recipe)
+        return self._is_conditional and reads_classes(self.trained.recipe)
+
+    @property
+    def is_converted(self) -> bool:
+        """Whether others trained the weights: the recipe then records no training."""
+        return isinstance(self.trained.recipe.data, NoDataConfig)
+
+    @property
+    def _is_conditional(self) -> bool:
+        return bool(self.trained.recipe.conditioning.rules)
 
     @property
     def recipe_name(self) -> str:
@@ -91,6 +97,33 @@ class CardFacts:
         inputs = self.trained.inputs
         return inputs.data.class_names if inputs is not None and self.reads_classes else ()
 
+    @property
+    def text_encoders(self) -> tuple[str, ...]:
+        """Names of the text encoders of a model that reads text."""
+        sources = self.trained.recipe.text.source if self.reads_text else ()
+        return tuple(map(public_name, sources))
+
+
+def collect_facts(
+    trained: Trained, dtype: str = "float32", licence: Licence | None = None
+) -> CardFacts:
+    """Facts of a model before a folder for it is written.
+
+    Args:
+        trained: the model; measures are read from the folder of its run.
+        dtype: type of the weights on disk.
+        licence: licences as the author states them; a missing one of the weights is that which
+            follows from the training, if one does.
+    """
+    stated = licence or Licence()
+    model = stated.model or known_licence(trained)
+    return CardFacts(
+        trained=trained,
+        dtype=dtype,
+        licence=Licence(model=model, link=stated.link, data=stated.data),
+        measures=measures_of(trained),
+    )
+
 
 def known_licence(trained: Trained) -> str | None:
     """Licence that follows from the training; None where the author has to state it.
@@ -99,7 +132,8 @@ def known_licence(trained: Trained) -> str | None:
     have terms of their own.
     """
     own = all(str(p["source"]).startswith(SHIPPED_PREFIX) for p in trained.lineage)
-    is_openmoji = isinstance(trained.recipe.data, OpenMojiConfig)
+    data = trained.recipe.data
+    is_openmoji = isinstance(data, OpenMojiConfig) and OPENMOJI in data.art
     return SHARE_ALIKE if own and is_openmoji else None
 
 
@@ -122,14 +156,10 @@ def data_words(facts: CardFacts) -> tuple[str, str]:
     return "not recorded: the weights were converted", stated or unknown
 
 
-def measures_of(trained: Trained, folder: Path) -> tuple[Row, ...]:
-    """Recorded measures of exactly these weights; empty where the folder has none.
-
-    Args:
-        trained: the weights.
-        folder: folder of the run, with ``results.jsonl``.
-    """
-    if not (folder / "results.jsonl").is_file():
+def measures_of(trained: Trained) -> tuple[Row, ...]:
+    """Measures of exactly these weights that the folder of their run records."""
+    folder = Path(trained.source)
+    if is_hub_source(trained.source) or not (folder / "results.jsonl").is_file():
         return ()
     rows = open_source(folder).results.rows
     return tuple(row for row in rows if row.protocol.get("model.sha256") == trained.sha256)
@@ -140,8 +170,38 @@ def public_name(source: str) -> str:
     return Path(source).name if Path(source).is_absolute() else source
 
 
-def named_paths(trained: Trained) -> dict[str, str]:
-    """File and setting -> absolute path, of those that the pushed files state to everyone."""
+def public_notes(facts: CardFacts, folder: str | None = "") -> list[str]:
+    """Notes for the author on what a folder shows to everyone, and on what its card lacks.
+
+    Args:
+        facts: with the bundled encoders.
+        folder: the exported folder inside the published one, such as ``model/``; None = there is
+            none, so nothing names paths.
+    """
+    trained, licence = facts.trained, facts.licence.model
+    paths = {} if folder is None else _named_paths(trained)
+    notes = [
+        f"everyone can read a path of this machine: {folder}{place} {path}"
+        for place, path in paths.items()
+    ]
+    if facts.bundled:
+        notes.append(
+            f"the folder includes {', '.join(facts.bundled)}: check that their licences allow it"
+        )
+    if known_licence(trained) not in (None, licence):
+        notes.append(
+            f"the training images are OpenMoji's, whose licence {SHARE_ALIKE} is share-alike; the "
+            f"model card states {licence}: check that you may"
+        )
+    if licence is None:
+        notes.append("the model card states no licence of the weights: give --license ID")
+    if not facts.measures:
+        notes.append("the model card has no measures: `pippin evaluate` records those of a run")
+    return notes
+
+
+def _named_paths(trained: Trained) -> dict[str, str]:
+    """File and setting -> absolute path, of those that an exported folder states to everyone."""
     paths = {f"config.json: {name}": path for name, path in path_settings(trained.recipe).items()}
     paths |= {
         f"model.safetensors: ancestor {number}": str(parent["source"])
