@@ -17,7 +17,7 @@ from pippin.types import Prediction
 
 SCALES = st.floats(-3, 8)
 SCHEDULE = make_schedule("sd")
-T = torch.full((2,), 500.0)
+T = 500.0
 
 
 class Toy:
@@ -153,7 +153,7 @@ def test_other_channels_are_conditional_even_where_that_term_has_no_weight():
 def test_guidance_inside_a_log_snr_interval_only(t, inside):
     """sd: log-SNR is 2.1, -1.0 and -4.2 at these times."""
     toy = Toy()
-    found = toy(torch.full((2,), t), semantic_scale=3.0, log_snr_interval=(-3.0, 1.0)).mean
+    found = toy(t, semantic_scale=3.0, log_snr_interval=(-3.0, 1.0)).mean
     if inside:
         assert torch.equal(found, toy(semantic_scale=3.0).mean)
     else:
@@ -194,14 +194,14 @@ def test_wrong_settings_are_refused(config, message):
 def test_the_power_cosine_scale_of_mdt(t):
     toy, share = Toy(), (1 - t / 1000) ** 4
     scale = 1 + (3.8 - 1) * (1 - math.cos(math.pi * share)) / 2
-    found = toy(torch.full((2,), t), semantic_scale=3.8, semantic_power=4.0).mean
+    found = toy(t, semantic_scale=3.8, semantic_power=4.0).mean
     e_cs, e_00 = toy.mean(True, True), toy.mean(False, False)
     torch.testing.assert_close(found, e_00 + scale * (e_cs - e_00), rtol=1e-5, atol=1e-5)
 
 
 def test_the_power_cosine_scale_costs_one_evaluation_where_it_is_off():
     toy = Toy()
-    toy(torch.full((2,), 1000.0), semantic_scale=3.8, semantic_power=4.0)
+    toy(1000.0, semantic_scale=3.8, semantic_power=4.0)
     assert toy.calls == [(True, True)]
 
 

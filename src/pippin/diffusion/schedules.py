@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pippin.diffusion.config import ScheduleName
+from pippin.system.device import to_device
 from pippin.types import NUM_TIMES
 
 Spacing = Literal["leading", "trailing", "linspace"]
@@ -73,7 +74,9 @@ class NoiseSchedule(ABC):
         return cast_like(_factor(-self.log_snr(t.double()), self.variance_preserving), t)
 
     def _check_times(self, t: Tensor) -> None:
-        if not bool(((t >= 0) & (t <= self.max_time)).all()):
+        """Refuse times outside the schedule, on the CPU only: the value of a GPU tensor would have
+        to be waited for, and its times were drawn on the CPU."""
+        if t.device.type == "cpu" and not bool(((t >= 0) & (t <= self.max_time)).all()):
             raise ValueError(
                 f"times must lie in [0, {self.max_time:g}], got "
                 f"{t.min().item():g} to {t.max().item():g}"
@@ -92,18 +95,26 @@ class DiscreteSchedule(NoiseSchedule):
 
     def __init__(self, betas: Float[Tensor, "1000"]) -> None:
         log_alpha_squared = torch.log1p(-betas.double()).cumsum(0)
-        self._table = log_alpha_squared - torch.log(-torch.expm1(log_alpha_squared))
+        table = log_alpha_squared - torch.log(-torch.expm1(log_alpha_squared))
+        self._tables = {table.device: table}
+
+    def _table(self, device: torch.device) -> Float[Tensor, "1000"]:
+        """Log-SNR of each index, copied once to each device."""
+        if device not in self._tables:
+            with torch.inference_mode(False):  # training may use what a preview has copied
+                self._tables[device] = to_device(self._tables[torch.device("cpu")], device)
+        return self._tables[device]
 
     def log_snr(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Log-SNR, falling from index 0 to 999; finite everywhere."""
         self._check_times(t)
-        table, exact = self._table.to(t.device), t.double()
+        table, exact = self._table(t.device), t.double()
         below = exact.floor().clamp(max=NUM_TIMES - 2).long()
         return cast_like(torch.lerp(table[below], table[below + 1], exact - below), t)
 
     def time(self, log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Real-valued time in [0, 999]."""
-        table = self._table.to(log_snr.device)
+        table = self._table(log_snr.device)
         target = log_snr.double().clamp(table[-1], table[0])
         above = torch.searchsorted(-table, -target.contiguous()).clamp(1, NUM_TIMES - 1)
         start, end = table[above - 1], table[above]

@@ -28,6 +28,9 @@ from pippin.types import NUM_TIMES, Conditions, Keep, Prediction
 
 Predict = Callable[[Tensor, Tensor], Prediction]
 """(x_t (batch, channels, height, width), t (batch,)) -> Prediction."""
+GuidedPredict = Callable[[Tensor, float], Prediction]
+"""Like :data:`Predict`, at one time for all rows: a number, since reading the time of the guidance
+from a GPU would wait for it."""
 
 Term = tuple[bool, bool]
 """(semantic kept, control kept)."""
@@ -76,11 +79,11 @@ def power_cosine(
     return 1 + (scale - 1) * (1 - torch.cos(math.pi * share)) / 2
 
 
-def at_time(config: GuidanceConfig, t: Float[Tensor, " batch"]) -> GuidanceConfig:
+def at_time(config: GuidanceConfig, t: float) -> GuidanceConfig:
     """The guidance with its semantic scale at a time."""
     if config.semantic_power is None:
         return config
-    scale = power_cosine(config.semantic_scale, t[:1], config.semantic_power)
+    scale = power_cosine(config.semantic_scale, _rounded(t), config.semantic_power)
     return replace(config, semantic_scale=float(scale), semantic_power=None)
 
 
@@ -100,7 +103,7 @@ def guided(
     terms: Callable[[tuple[Term, ...]], Predictions],
     config: GuidanceConfig,
     schedule: NoiseSchedule,
-) -> Predict:
+) -> GuidedPredict:
     """The guided prediction as a function of state and time.
 
     GuidanceTerms are prepared on first use and then cached; a term of weight zero is never
@@ -112,16 +115,17 @@ def guided(
         terms: computes the predictions by (semantic kept, control kept); see
             :func:`separate_terms`.
         config: the scales, the reference, the interval and the channels.
-        schedule: defines the log-SNR of the interval. All rows of one call share one time.
+        schedule: defines the log-SNR of the interval.
 
     Raises:
         ValueError: a number of channels that the prediction does not have.
     """
     cached = cache(terms)
 
-    def predict(x_t: Tensor, t: Tensor) -> Prediction:
-        weights = guidance_weights(at_time(config, t))
-        if weights.keys() == {CONDITIONAL} or not _inside(config, schedule, t):
+    def predict(x_t: Tensor, time: float) -> Prediction:
+        t = x_t.new_full((len(x_t),), time)
+        weights = guidance_weights(at_time(config, time))
+        if weights.keys() == {CONDITIONAL} or not _inside(config, schedule, time):
             unguided = cached((CONDITIONAL,))(x_t, t)[CONDITIONAL]
             return Prediction(mean=unguided.mean, variance=unguided.variance)
         keys = set(weights) if config.cfg_channels is None else {*weights, CONDITIONAL}
@@ -158,11 +162,16 @@ def _first_channels(
     return torch.cat([mean[:, :channels], conditional[:, channels:].float()], dim=1)
 
 
-def _inside(config: GuidanceConfig, schedule: NoiseSchedule, t: Tensor) -> bool:
+def _rounded(t: float) -> Float[Tensor, "1"]:
+    """The time as the network gets it."""
+    return torch.tensor([t], dtype=torch.float32)
+
+
+def _inside(config: GuidanceConfig, schedule: NoiseSchedule, t: float) -> bool:
     if config.log_snr_interval is None:
         return True
     low, high = config.log_snr_interval
-    return low <= schedule.log_snr(t[:1].double()).item() <= high
+    return low <= schedule.log_snr(_rounded(t).double()).item() <= high
 
 
 @runtime_checkable

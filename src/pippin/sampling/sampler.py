@@ -24,7 +24,7 @@ from pippin.sampling.config import SamplingConfig
 from pippin.sampling.guidance import (
     ConditionalModel,
     GuidanceTerms,
-    Predict,
+    GuidedPredict,
     Predictions,
     Term,
     device_of,
@@ -121,10 +121,11 @@ class Sampler:
             FloatingPointError: the latents are not finite; the message names the seeds.
         """
         _check_rows(conditions, seeds)
-        parts = [
-            self._draw(conditions.rows(rows), seeds[rows], shape)
-            for rows in self._slices(len(seeds))
-        ]
+        parts = []
+        for rows in self._slices(len(seeds)):
+            latents = self._draw(conditions.rows(rows), seeds[rows], shape)
+            _check_finite(latents, seeds[rows])
+            parts.append(latents)
         return torch.cat(parts)
 
     def batches(
@@ -167,6 +168,7 @@ class Sampler:
             latents = self._draw(part, seeds[rows], shape)
             with torch.inference_mode():
                 images = autoencoder.decode(latents).cpu()
+            _check_finite(latents, seeds[rows])  # a GPU has already been waited for
             if progress is not None:
                 progress(min(rows.stop, len(seeds)), len(seeds))
             # A copy made outside of inference mode can be used like any other tensor.
@@ -196,19 +198,12 @@ class Sampler:
                 self._grid,
                 lambda step: _noise(shape, seeds, device, step),
             )
-        failed = [s for s, row in zip(seeds, latents, strict=True) if not row.isfinite().all()]
-        if failed:
-            raise FloatingPointError(
-                f"the model gave non-finite latents for seeds {failed}: train it longer or from "
-                "an earlier checkpoint, or sample with a lower sampling.guidance.semantic_scale, "
-                "another sampling.solver or sampling.precision fp32"
-            )
         return latents.clone()
 
-    def _denoise(self, predict: Predict) -> Denoise:
+    def _denoise(self, predict: GuidedPredict) -> Denoise:
         def denoise(x_t: Tensor, point: Point) -> Estimate:
-            t, alpha, sigma = (x_t.new_full((len(x_t),), value) for value in point[:3])
-            prediction = predict(x_t, t)
+            alpha, sigma = (x_t.new_full((len(x_t),), value) for value in point[1:3])
+            prediction = predict(x_t, point.t)
             mean = prediction.mean.float()
             pair = to_x0_and_eps(self.prediction_type, x_t, mean, alpha, sigma)
             return Estimate(*pair, variance=prediction.variance)
@@ -238,6 +233,19 @@ def _evaluating(model: ConditionalModel) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def _check_finite(latents: Latents, seeds: Sequence[int]) -> None:
+    """Refuse latents that are not finite, by one value that is read from the device."""
+    finite = latents.flatten(1).isfinite().all(1).tolist()
+    if all(finite):
+        return
+    failed = [seed for seed, one in zip(seeds, finite, strict=True) if not one]
+    raise FloatingPointError(
+        f"the model gave non-finite latents for seeds {failed}: train it longer or from "
+        "an earlier checkpoint, or sample with a lower sampling.guidance.semantic_scale, "
+        "another sampling.solver or sampling.precision fp32"
+    )
 
 
 def _check_rows(conditions: Conditions, seeds: Sequence[int]) -> None:

@@ -250,6 +250,8 @@ def _check_same_step(trainer: Trainer, world: World) -> None:
 def _all_equal(number: int, world: World, device: torch.device) -> bool:
     """Whether all ranks have the same number, of 32 bits at most; otherwise the result is False on
     at least one of them."""
+    if world.size == 1:
+        return True
     total = world.all_reduce_sum(torch.tensor([float(number)], device=device, dtype=torch.float64))
     return total.item() == world.size * number
 

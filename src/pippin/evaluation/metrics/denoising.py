@@ -28,6 +28,7 @@ from pippin.evaluation.metrics.declared.denoising import (
 )
 from pippin.objective import Predict
 from pippin.rng import normal
+from pippin.system.device import to_device
 from pippin.types import Latents
 
 PredictFor = Callable[[Int64[Tensor, " batch"]], Predict]
@@ -142,16 +143,16 @@ def denoising_errors(
     batch_size: int,
 ) -> tuple[Float64[Tensor, "count levels"], Float64[Tensor, "count levels"]]:
     """Squared eps- and x0-errors of every image at every level, averaged over its values."""
-    eps_rows, x0_rows = [], []
+    device, eps_rows, x0_rows = latents.device, [], []
     for rows in torch.arange(len(latents)).split(batch_size):
-        predict, x0 = predict_for(rows), latents[rows.to(latents.device)].float()
+        predict, x0 = predict_for(rows), latents[to_device(rows, device)].float()
         level_errors = []
         for level in levels:
-            t = level.time.to(x0.device).expand(len(rows))
-            alpha, sigma = schedule.alpha(t), schedule.sigma(t)
-            eps = torch.stack(list(_noise(x0.shape[1:], seed, rows, level))).to(x0.device)
+            t = level.time.expand(len(rows))
+            alpha, sigma = (to_device(x, device) for x in (schedule.alpha(t), schedule.sigma(t)))
+            eps = to_device(torch.stack(list(_noise(x0.shape[1:], seed, rows, level))), device)
             x_t = add_noise(x0, eps, alpha, sigma)
-            mean = predict(x_t, t).mean.double()
+            mean = predict(x_t, to_device(t, device)).mean.double()
             prediction, coefficients = prediction_type, (alpha.double(), sigma.double())
             x0_guess, eps_guess = to_x0_and_eps(prediction, x_t.double(), mean, *coefficients)
             level_errors.append((_error(eps_guess, eps), _error(x0_guess, x0)))
