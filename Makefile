@@ -12,6 +12,9 @@ BUDGET ?= quick
 # Three workers on two cores, since some tests wait for processes that they start. Each begins with
 # a third of the tests in order, so that few fixtures are built twice.
 WORKERS := -n 3 --dist worksteal
+# Bytecode is kept even where the environment says otherwise, as that of containers does: each worker
+# and each program of a test would compile the package again.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest $(WORKERS)
 # Files or folders whose tests `make coverage` runs.
 TESTS ?= tests
 
@@ -25,11 +28,11 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python scripts/largest.py
-	$(BIN)/python -m pytest $(WORKERS)
+	$(PYTEST)
 
 # Lines and branches that no test runs; coverage/index.html shows them in the sources.
 coverage: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term --cov-report=html:coverage $(TESTS)
+	$(PYTEST) --cov --cov-report=term --cov-report=html:coverage $(TESTS)
 
 # The site goes into site/, which git ignores; open site/index.html.
 docs: $(VENV)/.installed-dev
