@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -53,6 +54,7 @@ def activation_bytes(model: LatentDenoiser, latent_shape: tuple[int, int, int]) 
     return _bytes(saved)
 
 
+@lru_cache(maxsize=16)
 def activations(
     conditioning: ConditioningConfig,
     denoiser: DenoiserConfig,
@@ -65,6 +67,7 @@ def activations(
 
     The meta device has no autocast. The casts of the operations that denoisers call are therefore
     written out here, as they are on CUDA. Batches of one and two show what grows with the batch.
+    The last results are kept: plans differ in devices and batch sizes more often than in models.
 
     Args:
         conditioning: inputs of the denoiser.
@@ -73,9 +76,10 @@ def activations(
         precision: fp32 or bf16.
         every: recompute the activations of every n-th block; 0 = none.
     """
+    model = meta_model(conditioning, denoiser, 1, latent_shape[0])
+    checkpoint_blocks(model.denoiser.blocks, every)
     (first, first_blocks), (second, second_blocks) = (
-        _saved_bytes(conditioning, denoiser, latent_shape, precision, every, batch)
-        for batch in (1, 2)
+        _saved_bytes(model, latent_shape, precision, batch) for batch in (1, 2)
     )
     growth = [b - a for a, b in zip(first_blocks, second_blocks, strict=True)]
     fixed = max(0, 2 * first - second)  # a masked pass rounds its tokens
@@ -83,16 +87,9 @@ def activations(
 
 
 def _saved_bytes(
-    conditioning: ConditioningConfig,
-    denoiser: DenoiserConfig,
-    latent_shape: tuple[int, int, int],
-    precision: str,
-    every: int,
-    batch: int,
+    model: LatentDenoiser, latent_shape: tuple[int, int, int], precision: str, batch: int
 ) -> tuple[int, list[int]]:
     """Total saved bytes, and those of each call of a block."""
-    model = meta_model(conditioning, denoiser, 1, latent_shape[0])
-    checkpoint_blocks(model.denoiser.blocks, every)
     with (
         _saved_tensors(model) as saved,
         _saved_per_block(model.denoiser.blocks, saved) as blocks,

@@ -4,8 +4,11 @@ needs no images, no weights and no accelerator. docs/reference/plans.md has the 
 
 import math
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
+from pippin.conditioning.config import ConditioningConfig
+from pippin.denoisers.config import DenoiserConfig
 from pippin.evaluation.metrics.cost import denoiser_flops, meta_model
 from pippin.model import LatentDenoiser
 from pippin.planning.devices import Cluster
@@ -203,10 +206,18 @@ def _activations(recipe: Recipe, shape: Shape, every: int) -> Activations:
 
 
 def _checkpointing_plan(recipe: Recipe, shape: Shape, every: int) -> CheckpointingPlan:
-    model = meta_model(recipe.conditioning, recipe.denoiser, 1, shape[0])
-    checkpoint_blocks(model.denoiser.blocks, every)
-    flops = denoiser_flops(model, shape, backward=True)
+    flops = _training_flops(recipe.conditioning, recipe.denoiser, shape, every)
     return CheckpointingPlan(every, _activations(recipe, shape, every), flops)
+
+
+@lru_cache(maxsize=16)
+def _training_flops(
+    conditioning: ConditioningConfig, denoiser: DenoiserConfig, shape: Shape, every: int
+) -> int:
+    """FLOPs of one image, forward and backward, with recomputation."""
+    model = meta_model(conditioning, denoiser, 1, shape[0])
+    checkpoint_blocks(model.denoiser.blocks, every)
+    return denoiser_flops(model, shape, backward=True)
 
 
 def _footprint(model: LatentDenoiser, states: States, full: Activations) -> ModelFootprint:
