@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run-time checks of shapes in signatures, one thread, and shared fixtures."""
+"""Run-time checks of shapes in signatures, and the plugins with shared fixtures."""
 
 import gc
 
 from shape_checks import check_signatures
 
-pytest_plugins = ["trained_run", "kept_study", "small_autoencoder"]
 check_signatures("pippin")
 
-import pytest  # noqa: E402
-import torch  # noqa: E402
-from preloaded_python import PreloadedPython  # noqa: E402
-from random_inception import write_inception  # noqa: E402
+PLUGINS = ("shared_fixtures", "trained_run", "kept_study", "small_autoencoder")
 
-from pippin.evaluation import metric_registry  # noqa: E402
 
-torch.set_num_threads(1)
+def pytest_configure(config):
+    """Import the fixtures, and torch with them, but not in a process that only hands tests out."""
+    hands_out = config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
+    for name in () if hands_out else PLUGINS:
+        config.pluginmanager.import_plugin(name)
 
 
 def pytest_collection_finish():
@@ -23,37 +22,3 @@ def pytest_collection_finish():
     otherwise copy the pages of each object."""
     gc.collect()
     gc.freeze()
-
-
-@pytest.fixture(autouse=True)
-def _own_metrics_end_with_their_test():
-    """Evaluations measure every declared metric of images, so none may stay for other tests."""
-    before = set(metric_registry._DECLARED)
-    yield
-    for name in set(metric_registry._DECLARED) - before - metric_registry._SHIPPED:
-        del metric_registry._DECLARED[name]
-    metric_registry._find.cache_clear()
-
-
-@pytest.fixture(scope="session")
-def preloaded_python():
-    """Python whose programs need not import torch and the other libraries again."""
-    python = PreloadedPython()
-    yield python
-    python.close()
-
-
-@pytest.fixture(scope="session")
-def inception_file(tmp_path_factory):
-    """File of random Inception weights."""
-    return write_inception(tmp_path_factory.mktemp("inception") / "random.pth")
-
-
-@pytest.fixture
-def images():
-    """Twelve two-coloured images of 16 pixels."""
-    draws = torch.Generator().manual_seed(1)
-    colours = torch.randint(0, 256, (12, 2, 3, 1, 1), generator=draws)
-    edge = torch.randint(4, 12, (12, 1, 1, 1), generator=draws)
-    left = torch.arange(16).view(1, 1, 1, 16) < edge
-    return torch.where(left, colours[:, 0], colours[:, 1]).expand(-1, -1, 16, -1).to(torch.uint8)
