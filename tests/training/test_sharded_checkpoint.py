@@ -252,7 +252,7 @@ def test_all_ranks_stop_where_one_cannot_write(failing, tmp_path):
     folder = tmp_path / "run/checkpoints"
     assert sorted(path.name for path in folder.iterdir()) == ["16"]
     own, other = (ranks[rank]["said"] for rank in (failing, 1 - failing))
-    file = re.escape(str(folder / "32/")) + rf"/\w+-0000{failing + 1}-of-00002\.safetensors"
+    file = re.escape(str(folder / "32/")) + rf"/[\w.-]+-0000{failing + 1}-of-00002\.safetensors"
     advice = "No space left on device; free some space or choose another --folder"
     assert re.match(f"{file}: {advice}", own)
     assert re.match(f"{file}: rank {failing} failed to write its shards: {advice}", other)
