@@ -14,11 +14,12 @@ import torch
 import torch.distributed as dist
 from processes import run_ranks
 from rich.console import Console
-from safetensors.torch import load_file
 
 from pippin.cli.main import main
 from pippin.distributed.attempts import agree_on_token
 from pippin.distributed.ranks import RESTARTS, restarting_launcher
+from pippin.runs.checkpoint import load_checkpoint
+from pippin.runs.checkpoint_state import is_sharded, load_state
 from pippin.training.train import train
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -50,9 +51,11 @@ def first_start(monkeypatch):
 
 
 def test_a_killed_rank_comes_again_and_the_run_ends_as_an_uninterrupted_one(recipe, tmp_path):
-    """Bit for bit, from a command without --resume, by two gloo processes."""
+    """Bit for bit, from a command without --resume, by two gloo processes that write their shards:
+    they read them together in the second attempt. The other run writes the other layout."""
     cache = replace(recipe.cache, folder=str(tmp_path / "caches"))
-    replace(recipe, cache=cache).save(tmp_path / "config.json")
+    recipe = replace(recipe, cache=cache, train=replace(recipe.train, parallel="fsdp"))
+    recipe.save(tmp_path / "config.json")
     (tmp_path / "kill_once.py").write_text(KILL)
     folder = tmp_path / "run"
     given = ["--config", str(tmp_path / "config.json"), "--folder", str(folder)]
@@ -60,7 +63,7 @@ def test_a_killed_rank_comes_again_and_the_run_ends_as_an_uninterrupted_one(reci
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [*command, "--import", "kill_once"],
+        [*command, "--train.checkpoint-format", "sharded", "--import", "kill_once"],
         capture_output=True,
         text=True,
         env=environment | {"PYTHONPATH": path},
@@ -72,17 +75,17 @@ def test_a_killed_rank_comes_again_and_the_run_ends_as_an_uninterrupted_one(reci
     assert "resuming" in said and "at 32 images" in said
 
     def uninterrupted(world, at):
-        train(replace(recipe, cache=cache), tmp_path / "other", console=Console(quiet=True))
+        train(recipe, tmp_path / "other", console=Console(quiet=True))
         return {"rank": world.rank}
 
     run_ranks(2, uninterrupted, tmp_path / "ranks")
-    for name in ("model", "ema"):
-        ours, theirs = (
-            load_file(run / f"checkpoints/64/{name}.safetensors")
-            for run in (folder, tmp_path / "other")
-        )
-        assert ours.keys() == theirs.keys()
-        assert all(torch.equal(ours[key], theirs[key]) for key in theirs), name
+    ours, theirs = (
+        load_checkpoint(run / "checkpoints/64").parts for run in (folder, tmp_path / "other")
+    )
+    assert is_sharded(load_state(folder / "checkpoints/64"))
+    for part, tensors in theirs.items():
+        assert ours[part].keys() == tensors.keys()
+        assert all(torch.equal(ours[part][key], tensors[key]) for key in tensors), part
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [line["images"] for line in lines if "loss" in line] == [16, 32, 48, 64]
 

@@ -207,6 +207,24 @@ def test_the_remains_of_a_killed_writer_are_no_checkpoint(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["800"]
 
 
+def test_the_remains_of_a_killed_writer_are_removed_before_anything_is_written(
+    tmp_path, monkeypatch
+):
+    """The disk may have no room for both; and containers repeat process ids."""
+    for name in (f".writing-800-{os.getpid()}", ".writing-900-1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"part")
+    real, present = checkpoint.save_tensors, []
+
+    def watched(file, tensors):
+        present.append([path for path in tmp_path.rglob("*") if path.is_file()])
+        real(file, tensors)
+
+    monkeypatch.setattr(checkpoint, "save_tensors", watched)
+    save_checkpoint(tmp_path, make(800), keep=1)
+    assert present[0] == [] and names(tmp_path) == ["800"]
+
+
 @pytest.mark.parametrize("name", ["state.json", "ema.safetensors"])
 def test_a_fifo_in_a_checkpoint_is_skipped_without_waiting(tmp_path, name):
     save_checkpoint(tmp_path, make(800), keep=2)

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 from dataclasses import replace
@@ -12,21 +13,25 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from processes import run_ranks
+from rich.console import Console
 from safetensors.torch import load_file
 from small_trainer import CONFIG, batches, make_trainer, rank_batches
 
+from pippin.cli.failures import explain
 from pippin.config import ConfigError
 from pippin.distributed import shard_storage
 from pippin.distributed.sharded_tensors import full_tensor
 from pippin.distributed.world import World
-from pippin.runs import checkpoint_state
+from pippin.runs import checkpoint, checkpoint_state
 from pippin.runs.checkpoint import load_checkpoint, load_weights, newest_intact_checkpoint
-from pippin.runs.checkpoint_folders import has_all_files, list_checkpoints
+from pippin.runs.checkpoint_folders import has_all_files, list_checkpoints, staging_folder
 from pippin.runs.checkpoint_state import CheckpointError, load_state
+from pippin.runs.folder import RunFolder
 from pippin.runs.storage import sharded_checkpoint
 from pippin.system.formats import VERSION
 from pippin.training import sharded_state
 from pippin.training.averaging.config import ShareHalfLife
+from pippin.training.resume import ResumeRequest, resumed_checkpoint
 from pippin.training.sharded_state import gathered_bytes
 
 EXTRA = {"ema_extra": (ShareHalfLife(share=0.3),)}
@@ -213,11 +218,14 @@ def test_a_kill_in_the_middle_leaves_the_earlier_checkpoint(where, both, tmp_pat
     assert left == 1 or where == "save_tensors"  # rank 0 may survive long enough to remove it
     if where != "write_state":
         return
-    run_ranks(
-        2,
-        lambda w, at: train_to(32, w, tmp_path / "run", start=found, **SHARDED) and None,
-        tmp_path / "again",
-    )
+
+    def repeat(world, at):
+        if world.rank == 0:  # with the process id of the killed one, as in a container
+            (remains,) = folder.glob(".writing-32-*")
+            remains.rename(staging_folder(folder / "32", os.getpid()))
+        train_to(32, world, tmp_path / "run", start=found, **SHARDED)
+
+    run_ranks(2, repeat, tmp_path / "again")
     assert sorted(path.name for path in folder.iterdir()) == ["16", "32"]
     for file in (both / "sharded/checkpoints/32").glob("*.safetensors"):
         assert (folder / "32" / file.name).read_bytes() == file.read_bytes(), file.name
@@ -225,6 +233,8 @@ def test_a_kill_in_the_middle_leaves_the_earlier_checkpoint(where, both, tmp_pat
 
 @pytest.mark.parametrize("failing", [0, 1])
 def test_all_ranks_stop_where_one_cannot_write(failing, tmp_path):
+    """With the message of a full disk everywhere, which names the file and the rank."""
+
     def run(world, at):
         real = shard_storage.save_tensors
 
@@ -236,14 +246,56 @@ def test_all_ranks_stop_where_one_cannot_write(failing, tmp_path):
         shard_storage.save_tensors = full
         with pytest.raises(OSError) as error:
             train_to(48, world, at / "run", **SHARDED)
-        return {"said": str(error.value), "file": str(error.value.filename)}
+        return {"said": explain(error.value, "train").message}
 
     ranks = run_ranks(2, run, tmp_path)
     folder = tmp_path / "run/checkpoints"
     assert sorted(path.name for path in folder.iterdir()) == ["16"]
-    own, other = ranks[failing], ranks[1 - failing]
-    assert Path(own["file"]).parent == folder / "32" and "No space left" in own["said"]
-    assert f"rank {failing} failed with the sharded checkpoint" in other["said"]
+    own, other = (ranks[rank]["said"] for rank in (failing, 1 - failing))
+    file = re.escape(str(folder / "32/")) + rf"/[\w.-]+-0000{failing + 1}-of-00002\.safetensors"
+    advice = "No space left on device; free some space or choose another --folder"
+    assert re.match(f"{file}: {advice}", own)
+    assert re.match(f"{file}: rank {failing} failed to write its shards: {advice}", other)
+
+
+def test_a_rank_without_the_folder_of_rank_0_says_what_to_do(tmp_path):
+    """As on a machine that does not share the disk."""
+
+    def run(world, at):
+        real = Path.is_dir
+        if world.rank == 1:
+            Path.is_dir = lambda path: ".writing-16-" not in path.name and real(path)
+        with pytest.raises(OSError) as error:
+            train_to(16, world, at / "run", **SHARDED)
+        return {"said": explain(error.value, "train").message}
+
+    own, other = (rank["said"] for rank in reversed(run_ranks(2, run, tmp_path)))
+    path, sees = tmp_path / "run/checkpoints/16", "this rank does not see the folder that rank 0"
+    assert own.startswith(f"{path}: {sees} made: put the run folder on a disk that all machines")
+    assert other.startswith(f"{path}: rank 1 failed to write its shards: {sees}")
+
+
+def test_rank_0_alone_chooses_and_verifies_what_all_ranks_resume_from(run, tmp_path):
+    """Otherwise a rank that sees another newest one would leave the others waiting for it."""
+    flip(run / "32/ema-00002-of-00002.safetensors")
+
+    def choose(world, at):
+        folder, verified = (run.parent, at / "empty")[at.name == "apart" and world.rank], []
+        real = checkpoint.file_digest
+        checkpoint.file_digest = lambda file: verified.append(file) or real(file)
+        try:
+            quiet = Console(quiet=True)
+            path = resumed_checkpoint(RunFolder(folder), ResumeRequest(resume=True), quiet, world)
+        except ValueError as error:
+            return {"said": str(error)}
+        return {"path": str(path), "verified": len(verified) > 0}
+
+    both_see = run_ranks(2, choose, tmp_path / "shared")
+    path = str(run / "16")
+    assert both_see == [{"path": path, "verified": True}, {"path": path, "verified": False}]
+    zero, one = run_ranks(2, choose, tmp_path / "apart")
+    assert zero == both_see[0]
+    assert re.match(r"rank 1 does not see .*/empty/checkpoints/16, at which rank 0", one["said"])
 
 
 def test_one_process_and_ddp_write_them_too_and_older_ones_are_removed(tmp_path):

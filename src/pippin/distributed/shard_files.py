@@ -81,11 +81,11 @@ def read_index(folder: Path, files: Iterable[str]) -> dict[str, ShardedTensor]:
             message names the file or the folder.
         OSError: a file cannot be read.
     """
-    found: dict[str, list[tuple[Shard, Size, torch.dtype]]] = {}
+    entries: dict[str, list[tuple[Shard, Size, torch.dtype]]] = {}
     for file in files:
         for name, shard, size, dtype in _read_header(folder, file):
-            found.setdefault(name, []).append((shard, size, dtype))
-    return {name: _joined(folder, name, entries) for name, entries in found.items()}
+            entries.setdefault(name, []).append((shard, size, dtype))
+    return {name: _joined(folder, name, shards) for name, shards in entries.items()}
 
 
 def _read_header(folder: Path, file: str) -> Iterator[tuple[str, Shard, Size, torch.dtype]]:

@@ -7,6 +7,7 @@ storage keeps its plan as a pickle; here headers keep it as JSON. Objects that r
 they plan are pickled by torch and never reach a file.
 """
 
+import errno
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,29 +44,42 @@ from pippin.distributed.shard_files import (
     shard_metadata,
 )
 from pippin.distributed.world import World
-from pippin.system.files import file_digest, make_folder
+from pippin.system.files import file_digest
 from pippin.system.tensors import save_tensors
 
+Prepare = Callable[[Path], None]
+"""Called on rank 0: makes the folder, before any rank writes."""
 Complete = Callable[[Path, dict[str, str]], None]
 """Called on rank 0 with the folder and the sha256 of each file, once all ranks have written."""
 
+NOT_SHARED = (
+    "this rank does not see the folder that rank 0 made: put the run folder on a disk that all "
+    "machines share"
+)
+
 
 def write_shards(
-    tensors: Mapping[str, Tensor], folder: Path, world: World, complete: Complete
+    tensors: Mapping[str, Tensor],
+    folder: Path,
+    world: World,
+    *,
+    prepare: Prepare,
+    complete: Complete,
 ) -> None:
     """Write tensors, sharded or equal on all ranks; all ranks must call it.
 
     Args:
         tensors: by ``PART/NAME``.
-        folder: new folder, which rank 0 makes; only its argument counts.
+        folder: new folder; only rank 0's argument counts.
         world: the ranks.
+        prepare: makes the folder.
         complete: makes the files a checkpoint.
 
     Raises:
         OSError: any rank failed, on all ranks: its own error, or one that names the rank.
     """
-    writer = ShardWriter(folder, world, complete)
-    with _shared_failures(world), _without_group_warning():
+    writer = ShardWriter(folder, world, prepare, complete)
+    with _shared_failures(world, "write its shards"), _without_group_warning():
         dcp.save(
             dict(sorted(tensors.items())), storage_writer=writer, process_group=world.setup_group
         )
@@ -86,15 +100,16 @@ def read_shards(
         OSError, ValueError: any rank failed, on all ranks.
     """
     reader = ShardReader(folder, index)
-    with _shared_failures(world), _without_group_warning():
+    with _shared_failures(world, "read its shards"), _without_group_warning():
         dcp.load(dict(tensors), storage_reader=reader, process_group=world.setup_group)
 
 
 class ShardWriter(StorageWriter):
     """Writes a rank's shards, a file for each part."""
 
-    def __init__(self, folder: Path, world: World, complete: Complete) -> None:
-        self.folder, self.world, self.complete = folder, world, complete
+    def __init__(self, folder: Path, world: World, prepare: Prepare, complete: Complete) -> None:
+        self.folder, self.world = folder, world
+        self.prepare, self.complete = prepare, complete
 
     def reset(self, checkpoint_id: Any = None) -> None:
         """Nothing to reset: a writer writes one checkpoint."""
@@ -108,20 +123,23 @@ class ShardWriter(StorageWriter):
 
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
         """Make the folder, on rank 0, and tell all ranks its path."""
-        make_folder(self.folder.parent)
-        self.folder.mkdir()
+        self.prepare(self.folder)
         return [replace(plan, storage_data=str(self.folder)) for plan in plans]
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> "Future[list[WriteResult]]":
-        """Write this rank's items."""
+        """Write this rank's items.
+
+        Raises:
+            OSError: not writable, or the folder of rank 0 is not there.
+        """
+        folder = Path(plan.storage_data)
+        if not folder.is_dir():
+            raise FileNotFoundError(errno.ENOENT, NOT_SHARED, str(folder))
         parts: dict[str, list[WriteItem]] = {}
         for item in plan.items:
             if not _is_empty_shard(item):
                 parts.setdefault(item.index.fqn.partition("/")[0], []).append(item)
-        results = [
-            self._write(Path(plan.storage_data), part, items, planner)
-            for part, items in parts.items()
-        ]
+        results = [self._write(folder, part, items, planner) for part, items in parts.items()]
         future: Future[list[WriteResult]] = Future()
         future.set_result(results)
         return future
@@ -241,15 +259,19 @@ def _is_empty_shard(item: WriteItem) -> bool:
 
 
 @contextmanager
-def _shared_failures(world: World) -> Iterator[None]:
-    """Raise a rank's own failure in place of torch's report, and name the rank elsewhere."""
+def _shared_failures(world: World, task: str) -> Iterator[None]:
+    """Raise a rank's own failure in place of torch's report; elsewhere name the rank and its task,
+    with the code and the file of a file system's error."""
     try:
         yield
     except CheckpointException as report:
         rank, (error, _) = next(iter(report.failures.items()))
         if world.rank in report.failures:
             raise report.failures[world.rank][0] from None
-        raise OSError(f"rank {rank} failed with the sharded checkpoint: {error}") from None
+        failed = f"rank {rank} failed to {task}"
+        if not isinstance(error, OSError) or error.errno is None:
+            raise OSError(errno.ECANCELED, f"{failed}: {error}") from None
+        raise OSError(error.errno, f"{failed}: {error.strerror}", error.filename) from None
 
 
 @contextmanager

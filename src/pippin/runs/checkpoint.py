@@ -25,10 +25,10 @@ from pippin.runs.checkpoint_folders import (
     final_path,
     has_all_files,
     list_checkpoints,
+    make_staging,
     move_aside,
     remove_aside,
     remove_checkpoint,
-    remove_staging,
     staging_folder,
 )
 from pippin.runs.checkpoint_state import (
@@ -42,7 +42,7 @@ from pippin.runs.checkpoint_state import (
 )
 from pippin.runs.storage.part_files import load_part
 from pippin.runs.storage.retention import Retention
-from pippin.system.files import file_digest, make_folder, sync
+from pippin.system.files import file_digest, sync
 from pippin.system.lock import FolderBusyError, lock_directory
 from pippin.system.tensors import save_tensors
 
@@ -89,8 +89,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int | Retenti
     final = folder / str(checkpoint.state["images_seen"])
     staging = staging_folder(final, os.getpid())
     try:
-        make_folder(folder)
-        staging.mkdir()
+        make_staging(staging)
         digests = _write_tensors(staging, checkpoint)
         write_state(staging, checkpoint.state, digests, version=UNSHARDED)
         complete_checkpoint(staging, final, keep=keep)
@@ -234,7 +233,6 @@ def _prune(newest: Path, rule: Retention) -> None:
         if int(path.name) < oldest_recent and int(path.name) not in kept:
             with suppress(FolderBusyError, FileNotFoundError), lock_directory(path):
                 remove_checkpoint(path)
-    remove_staging(newest.parent)
 
 
 def _is_complete(path: Path) -> bool:

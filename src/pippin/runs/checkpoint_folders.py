@@ -9,7 +9,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from pippin.system.files import read_regular
+from pippin.system.files import make_folder, read_regular
 from pippin.system.formats import parse_json
 
 STATE_FILE, TENSORS = "state.json", ".safetensors"
@@ -77,6 +77,18 @@ def remove_aside(folder: Path, *, except_for: Path) -> None:
 def staging_folder(final: Path, process: int) -> Path:
     """Folder in which a process writes a checkpoint before the rename."""
     return final.with_name(f".writing-{final.name}-{process}")
+
+
+def make_staging(staging: Path) -> None:
+    """Make a :func:`staging_folder`, and remove those of killed processes first: the disk may have
+    no room for both, and a container gives a repeated command the same process id.
+
+    Raises:
+        OSError: the file system's own error.
+    """
+    make_folder(staging.parent)
+    remove_staging(staging.parent)
+    staging.mkdir()
 
 
 def final_path(path: str) -> str:

@@ -12,14 +12,14 @@ from typing import Any
 from pippin.distributed.shard_files import part_of_file
 from pippin.runs.checkpoint_folders import STATE_FILE, TENSORS
 from pippin.system.files import read_regular, write_json
-from pippin.system.formats import FORMATS, VERSION, FormatError, check_format, parse_json
+from pippin.system.formats import VERSION, FormatError, check_format, parse_json
 
 PARTS = ("model", "ema", "optimizer")
 """Files of every checkpoint; :data:`pippin.settings.weights.WEIGHTS` names further averages."""
 RAW = "model"
 KIND = "checkpoint"
-"""Key in :data:`pippin.system.formats.FORMATS`."""
-UNSHARDED, SHARDED = 1, FORMATS[KIND]
+"""Key in :data:`pippin.system.formats.FORMATS`, which has the newest version."""
+UNSHARDED, SHARDED = 1, 2
 """Versions of the two layouts: programs that know only the first still read it."""
 
 

@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data checks of a run that resumes, or that belongs to a study with other runs."""
+"""Checkpoint and data checks of a run that resumes, or that belongs to a study with other runs."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
+
+from rich.console import Console
 
 from pippin.config import ConfigError, protocol
 from pippin.data.config import ImagesConfig
 from pippin.data.record import decoder_change, format_names
+from pippin.distributed.world import World
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
+from pippin.runs.checkpoint import newest_intact_checkpoint
+from pippin.runs.checkpoint_folders import list_aside
 from pippin.runs.checkpoint_state import RAW, load_state, part_files
 from pippin.runs.components import Components
 from pippin.runs.folder import INPUTS_FILE, MOVABLE_SETTINGS, Resume, RunFolder
@@ -37,6 +43,55 @@ class ResumeRequest:
     resume: Resume = False
     allow_changed_data: bool = False
     """Resume even where images or captions changed."""
+
+
+def resumed_checkpoint(
+    run: RunFolder, request: ResumeRequest, console: Console, world: World
+) -> Path | None:
+    """The checkpoint at which a run resumes, None to start at image 0. Rank 0 chooses and verifies
+    it for all ranks, which must call this: they read a sharded one together.
+
+    Raises:
+        ValueError: all checkpoints are damaged, or this rank does not see the chosen one.
+    """
+    chosen = None
+    with world.rank0_first():  # verifying a large one takes minutes
+        if world.is_rank0 and run.resumes(request.resume):
+            chosen = _newest_checkpoint(run, console)
+    images = world.from_rank0(-1 if chosen is None else int(chosen.name))
+    path = None if images < 0 else run.checkpoints / str(images)
+    if path is not None and not path.is_dir():
+        raise ValueError(
+            f"rank {world.rank} does not see {path}, at which rank 0 resumes: put the run folder "
+            "on a disk that all machines share"
+        )
+    return path
+
+
+def _newest_checkpoint(run: RunFolder, console: Console) -> Path | None:
+    """The newest intact checkpoint, or None before the first; skipped ones are logged.
+
+    Raises:
+        ValueError: all checkpoints are damaged.
+    """
+    path, problems = newest_intact_checkpoint(run.checkpoints)
+    problems += [
+        f"{path}: kept, but not used (rm -r {quote(str(path))} removes it)"
+        for path in list_aside(run.checkpoints)
+    ]
+    if path is None and problems:
+        listed = "".join(f"\n  {problem}" for problem in problems)
+        raise ValueError(
+            f"no checkpoint in {run.checkpoints} is intact, so the run cannot be resumed:"
+            f"{listed}\nrestore an intact one. To start over from image 0, move them away: mv "
+            f"{quote(str(run.checkpoints))} {quote(f'{run.checkpoints}.damaged')}, and give the "
+            "same command again"
+        )
+    for problem in problems:
+        print_above_progress(console, problem, label="skipped checkpoint:")
+    if path is None:
+        print_above_progress(console, "no checkpoint yet: starting from image 0")
+    return path
 
 
 def resumed_inputs(

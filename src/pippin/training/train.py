@@ -4,7 +4,6 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from shlex import quote
 from typing import Any
 from zlib import crc32
 
@@ -21,8 +20,6 @@ from pippin.model import LatentDenoiser
 from pippin.objective import Objective
 from pippin.recipes.checks import check_start
 from pippin.recipes.recipe import Recipe
-from pippin.runs.checkpoint import newest_intact_checkpoint
-from pippin.runs.checkpoint_folders import list_aside
 from pippin.runs.checkpoint_state import load_state
 from pippin.runs.components import Components
 from pippin.runs.data.check_data import BeforeStart, check_data
@@ -48,6 +45,7 @@ from pippin.training.resume import (
     ResumeRequest,
     note_changes,
     refuse_other_data,
+    resumed_checkpoint,
     resumed_inputs,
     update_recorded_paths,
     with_null_mask,
@@ -136,7 +134,6 @@ def _train(
                 remove_temporary_files(run.snapshots)
         _check_same_images(components, world)
         trainer, inputs = _prepare_trainer(components, run, world, request)
-        _check_same_step(trainer, world)
         if trainer.sharded:
             print_above_progress(console, "every rank writes its shards", label="checkpoints:")
         monitors = _monitors(components, None, run)
@@ -237,16 +234,6 @@ def _check_same_images(components: Components, world: World) -> None:
         )
 
 
-def _check_same_step(trainer: Trainer, world: World) -> None:
-    """Refuse ranks that would resume at different steps."""
-    step = trainer.step_count
-    if not _all_equal(step, world, trainer.device):
-        raise ValueError(
-            f"rank {world.rank} would resume at step {step}, other ranks at another step: all "
-            "machines must see one run folder"
-        )
-
-
 def _all_equal(number: int, world: World, device: torch.device) -> bool:
     """Whether all ranks have the same number, of 32 bits at most; otherwise the result is False on
     at least one of them."""
@@ -261,7 +248,7 @@ def _prepare_trainer(
 ) -> tuple[Trainer, RunInputs]:
     """A trainer at the newest good checkpoint, with the weights that the recipe starts from, or
     with initial weights; and the run's inputs."""
-    start = _newest_checkpoint(run, components.console) if run.resumes(request.resume) else None
+    start = resumed_checkpoint(run, request, components.console, world)
     with world.rank0_first():  # rank 0 downloads missing encoders
         inputs = current_inputs(components)
     refuse_other_data(run.path, components.recipe, inputs)
@@ -356,32 +343,6 @@ def build_trainer(
         record={**(record or {}), **_latent_facts(components)},
         world=world,
     )
-
-
-def _newest_checkpoint(run: RunFolder, console: Console) -> Path | None:
-    """The newest intact checkpoint, or None before the first; skipped ones are logged.
-
-    Raises:
-        ValueError: all checkpoints are damaged.
-    """
-    path, problems = newest_intact_checkpoint(run.checkpoints)
-    problems += [
-        f"{path}: kept, but not used (rm -r {quote(str(path))} removes it)"
-        for path in list_aside(run.checkpoints)
-    ]
-    if path is None and problems:
-        listed = "".join(f"\n  {problem}" for problem in problems)
-        raise ValueError(
-            f"no checkpoint in {run.checkpoints} is intact, so the run cannot be resumed:"
-            f"{listed}\nrestore an intact one. To start over from image 0, move them away: mv "
-            f"{quote(str(run.checkpoints))} {quote(f'{run.checkpoints}.damaged')}, and give the "
-            "same command again"
-        )
-    for problem in problems:
-        print_above_progress(console, problem, label="skipped checkpoint:")
-    if path is None:
-        print_above_progress(console, "no checkpoint yet: starting from image 0")
-    return path
 
 
 def _monitors(components: Components, log: RunLog | None, run: RunFolder) -> list[Periodic]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from pippin.distributed.shard_storage import write_shards
 from pippin.distributed.world import World
 from pippin.runs.checkpoint import Checkpoint, complete_checkpoint, name_final_path
-from pippin.runs.checkpoint_folders import staging_folder
+from pippin.runs.checkpoint_folders import make_staging, staging_folder
 from pippin.runs.checkpoint_state import SHARDED, write_state
 from pippin.runs.storage.retention import Retention
 
@@ -44,7 +44,7 @@ def save_sharded_checkpoint(
         for name, tensor in named.items()
     }
     try:
-        write_shards(tensors, staging, world, complete)
+        write_shards(tensors, staging, world, prepare=make_staging, complete=complete)
     except BaseException as error:
         if world.is_rank0:
             shutil.rmtree(staging, ignore_errors=True)
