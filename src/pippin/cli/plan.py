@@ -14,7 +14,12 @@ from pippin.cli.parsing.options import parse
 from pippin.cli.parsing.text_encoder_option import TextEncoderOption
 from pippin.cli.parsing.verb_help import HELP
 from pippin.cli.plan_study import plan_study
-from pippin.cli.train import config_first, find_recipe, located_recipe, recorded_classes
+from pippin.cli.recipe_argument import (
+    config_first,
+    find_recipe,
+    located_recipe,
+    recorded_classes,
+)
 from pippin.config import ConfigError
 from pippin.planning.devices import DEVICES, Cluster
 from pippin.recipes.recipe import Recipe, Shape, has_known_latents
