@@ -186,14 +186,17 @@ def _disk(command: PlanCommand, planned: "Plan") -> list[tuple[str, str]]:
     else:
         source = "" if command.images else " (assumed, see --images)"
         caches = f"{_bytes(total)}: {per_image} per image, {images:,} images{source}"
-    return [
+    rows = [
         (
             "checkpoints",
             f"{_bytes(planned.checkpoints_bytes)}: {_bytes(planned.checkpoint_bytes)} each, "
             f"{keep} kept and one being written",
-        ),
-        ("caches", caches),
+        )
     ]
+    if count := planned.snapshots:
+        each = planned.snapshot_bytes
+        rows.append(("snapshots", f"{_bytes(count * each)}: {_bytes(each)} each, {count} kept"))
+    return [*rows, ("caches", caches)]
 
 
 def _placements(planned: "Plan") -> "Table":

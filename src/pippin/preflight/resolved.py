@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pippin.planning.fitting import option_lines
 from pippin.planning.plan import Plan
 from pippin.preflight.checks import CHECKS, failures, refuse
+from pippin.preflight.disk import DiskNeed
 from pippin.preflight.inputs import describe_images
 from pippin.preflight.resources import MAX_OPTIONS, gigabytes, missing_bytes
-from pippin.preflight.start import DiskNeed, Start, free_bytes
+from pippin.preflight.start import Start, free_bytes
 from pippin.runs.folder import WRITTEN, path_settings
 
 
