@@ -36,6 +36,8 @@ class FetchCommand(TextEncoderOption):
     to: Path | None = None
     """Folder with the layout of the hub's cache; on the other machine set HF_HUB_CACHE to it.
     None = the cache of this machine."""
+    captioner: str | None = None
+    """Bring this model too, for --captioner of the training: a hub name."""
     list: bool = False
     """Print models, sizes and what is there (by size), and download nothing; with --offline the
     hub is not asked, and sizes are those of the cache."""
@@ -76,7 +78,7 @@ def _fetch(recipe: Recipe, command: FetchCommand) -> int:
     from pippin.system.downloads import check_space, size_text
 
     cache = cache_folder(command.to)
-    rows = [_row(model, cache) for model in named_models(recipe)]
+    rows = [_row(model, cache) for model in named_models(recipe, command.captioner)]
     width = max(len(row.model.setting) for row in rows)
     for row in rows:
         print_text(f"{row.model.setting:<{width}}  {row.model.source}  {row.status}")

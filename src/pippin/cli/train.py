@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from pippin.cli.failures import retry_command
+from pippin.cli.parsing.captioner_option import CaptionerOption, with_captions_of
 from pippin.cli.parsing.text_encoder_option import TextEncoderOption
 from pippin.cli.recipe_argument import parse_verb, recorded_locations
 from pippin.config import replace_at
@@ -24,7 +25,7 @@ USAGE = """usage: pippin train RECIPE [options]      pippin train RECIPE --help 
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainCommand(TextEncoderOption):
+class TrainCommand(CaptionerOption, TextEncoderOption):
     """Train a recipe; all its settings are options."""
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
@@ -56,7 +57,8 @@ def main(argv: list[str]) -> int:
     folder = command.folder or Path("runs") / parsed.name.replace("/", "-")
     resume = _resume_after_restart(parsed.options, command.resume, folder)
     command = replace(command, resume=resume)
-    recipe = _with_recorded_settings(command.recipe, RunFolder(folder), command.resume)
+    recipe = with_captions_of(command.recipe, command.captioner, parsed.options)
+    recipe = _with_recorded_settings(recipe, RunFolder(folder), command.resume)
     command, again = replace(command, recipe=recipe), redact(retry_command("train", argv))
     return _train(command, folder, recorded_locations(argv, recipe), again)
 
@@ -97,7 +99,12 @@ def _train(command: TrainCommand, folder: Path, places: dict[str, str], again: s
     from pippin.training.train import train
 
     refuse_unconnected_tasks()
-    preflight = Preflight(RunFolder(folder), command.resume, ignore_plan=command.ignore_plan)
+    preflight = Preflight(
+        RunFolder(folder),
+        command.resume,
+        ignore_plan=command.ignore_plan,
+        captioner=command.captioner,
+    )
     if command.dry_run:
         return dry_run(preflight, command.recipe, places)
     try:
@@ -107,7 +114,7 @@ def _train(command: TrainCommand, folder: Path, places: dict[str, str], again: s
             resume=command.resume,
             allow_changed_data=command.allow_changed_data,
             places=places,
-            before=preflight.check,
+            before=preflight.begin,
         )
     except TrainingStoppedError as stopped:
         _say(f"{stopped}; resume with: {again}")

@@ -22,6 +22,7 @@ from pippin.data.sources.factory import build_source
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.planning.devices import Cluster, device_named
 from pippin.planning.plan import Plan, plan, planned_memory, stored_sizes
+from pippin.preflight.captioning import with_planned_captions
 from pippin.preflight.disk import DiskNeed, captions_need, latents_need, run_needs
 from pippin.recipes.recipe import Recipe, Shape
 from pippin.runs.checkpoint_folders import list_checkpoints
@@ -51,6 +52,7 @@ class Start:
         elsewhere: the run is computed on another machine, whose GPU is not known here.
         shards: the shards that hold the images, where none is read yet: nothing is known of them.
         shared: image folders and autoencoders that other starts of the same command have read.
+        captioner: model that captions images without a caption before the start; None = none.
     """
 
     def __init__(
@@ -65,16 +67,24 @@ class Start:
         elsewhere: bool = False,
         shards: ShardsConfig | None = None,
         shared: dict[Config, Any] | None = None,
+        captioner: str | None = None,
     ) -> None:
         self.recipe, self.located, self.run = recipe, located, run
         self.resumes = run is not None and run.resumes(resume)
         self.world_size, self.ignore_plan = world_size, ignore_plan
-        self.elsewhere, self.shards = elsewhere, shards
+        self.elsewhere, self.shards, self.captioner = elsewhere, shards, captioner
         self._shared: dict[Config, Any] = {} if shared is None else shared
 
     @cached_property
     def listing(self) -> Listing | None:
-        """Names and captions of an image folder; None for embedded images and those of shards."""
+        """Names and captions of an image folder, as the captioner will leave them."""
+        if self.captioner is None or self.unchanged_listing is None:
+            return self.unchanged_listing
+        return with_planned_captions(self.unchanged_listing, self.captioner)
+
+    @cached_property
+    def unchanged_listing(self) -> Listing | None:
+        """The listing as it is; None for embedded images and those of shards."""
         data = self.located.data
         if not isinstance(data, ImagesConfig) or self.shards is not None:
             return None
