@@ -14,7 +14,6 @@ would not be rebuilt.
 """
 
 import argparse
-import hashlib
 import itertools
 import os
 import statistics
@@ -26,6 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from folder_content import content
 from rich.console import Console
 
 from pippin.data.config import ImagesConfig
@@ -45,16 +45,6 @@ STEPS = 6
 """Trainer steps per round."""
 CHECKPOINTS = (1, 100, 1000, 4000, 7000, 10_000)
 """Numbers of batches after which memory is read, up to --batches."""
-
-
-def content(folder: Path) -> str:
-    """Hash over names and bytes of all cache files."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != "lock":
-            digest.update(str(path.relative_to(folder)).encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def in_folder(recipe: Recipe, folder: Path) -> Recipe:

@@ -19,7 +19,6 @@ memory of all. DIR must be new. The latents of a trial are removed after it.
 """
 
 import argparse
-import hashlib
 import io
 import os
 import shutil
@@ -35,6 +34,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
+from folder_content import content
 from PIL import Image
 
 RECIPE = "folder/mmdit-disentangled"
@@ -218,16 +218,6 @@ class Bench:
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
         return {path.name for path in self.records(name)}
-
-
-def content(folder: Path) -> str:
-    """Hash over names and bytes of all files but locks."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != "lock":
-            digest.update(str(path.relative_to(folder)).encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def show(name: str, trial: Trial) -> None:

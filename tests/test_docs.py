@@ -9,7 +9,8 @@ import pytest
 from example_programs import imported_examples
 
 from pippin.cli.parsing.options import parse
-from pippin.cli.train import TrainCommand, find_recipe
+from pippin.cli.recipe_argument import find_recipe
+from pippin.cli.train import TrainCommand
 from pippin.recipes.checks import check_recipe
 from pippin.recipes.recipe import Recipe
 from pippin.reports.markdown import markdown

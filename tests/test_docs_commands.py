@@ -23,12 +23,13 @@ from pippin.cli.plan import PlanCommand
 from pippin.cli.play import PlayCommand
 from pippin.cli.push import PushCommand
 from pippin.cli.recaption import RecaptionCommand
+from pippin.cli.recipe_argument import find_recipe
 from pippin.cli.reference import ReferenceCommand
 from pippin.cli.report import ReportCommand
 from pippin.cli.runs import RunsCommand
 from pippin.cli.sample import SampleCommand
 from pippin.cli.study import StudyCommand
-from pippin.cli.train import TrainCommand, find_recipe
+from pippin.cli.train import TrainCommand
 from pippin.data.config import ImagesConfig
 from pippin.data.importing.config import ImportConfig
 from pippin.recipes.checks import check_recipe

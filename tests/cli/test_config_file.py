@@ -8,8 +8,9 @@ from pippin.cli.data import PrepareCommand
 from pippin.cli.main import main
 from pippin.cli.parsing.options import parse
 from pippin.cli.plan import PlanCommand
+from pippin.cli.recipe_argument import config_first, find_recipe
 from pippin.cli.show import ShowCommand
-from pippin.cli.train import TrainCommand, config_first, find_recipe
+from pippin.cli.train import TrainCommand
 from pippin.recipes.table import get_recipe, load_recipe
 
 RECIPE = "openmoji/mmdit-disentangled"

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from pippin.cli.main import main
 from pippin.cli.parsing.options import parse
-from pippin.cli.train import TrainCommand, find_recipe
+from pippin.cli.recipe_argument import find_recipe
+from pippin.cli.train import TrainCommand
 from pippin.conditioning.config import ConditioningConfig, ControlConfig, LabelSemantic, NoSemantic
 from pippin.denoisers.dit.published import dit_table
 from pippin.denoisers.unet.config import unet

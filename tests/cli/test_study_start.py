@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks of a study before its jobs are submitted."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -8,8 +9,11 @@ import pytest
 from pippin.cli import study as study_verb
 from pippin.cli.study_start import StudyStart
 from pippin.config import ConfigError, replace_at
+from pippin.evaluation.metrics.cost import meta_model
 from pippin.preflight import start
+from pippin.preflight.resources import check_node_memory
 from pippin.runs.folder import RunFolder
+from pippin.studies.slurm import SlurmConfig
 from pippin.studies.study import Axis, Study
 from pippin.studies.study_folder import run_name
 
@@ -114,9 +118,46 @@ def test_jobs_are_submitted_after_the_checks_only(study, tmp_path, monkeypatch, 
 
     class Slurm(study_verb.SlurmExecutor):
         def __init__(self):
-            self.jobs = 1
+            self.jobs, self.config = 1, SlurmConfig()
 
     given = {"executor": Slurm()} if executor == "slurm" else {"dry_run": True}
     with pytest.raises(ConfigError, match="autoencoder"):
         study_verb.run("two", tmp_path / "study", (), **given)
     assert not run and not list(tmp_path.iterdir())
+
+
+def test_a_job_with_less_memory_than_its_training_takes_is_refused(study, tmp_path):
+    begin = StudyStart(study, tmp_path / "study", elsewhere=True, job=SlurmConfig(gpus=0))
+    begin.check()
+    small = next(iter(begin.starts.values()))
+    own = small.memory
+    assert not list(check_node_memory(small, memory_gb=math.ceil(own / 2**30), gpus=0))
+    small.__dict__["memory"] = 3 * 2**30  # as of a larger model
+    (refusal,) = check_node_memory(small, memory_gb=2, gpus=0)
+    assert "slurm.memory_gb is 2 (2.15 GB)" in refusal and "--slurm.memory-gb 7" in refusal
+    assert not list(check_node_memory(small, memory_gb=3, gpus=0))
+    small.recipe = replace_at(small.recipe, "train.device", "auto")
+    assert not list(check_node_memory(small, memory_gb=1, gpus=1))  # its tensors are on the GPU
+    small.recipe = replace_at(small.recipe, "train.checkpoint_overlap", True)
+    small.__dict__["checkpoint_bytes"] = 3 * 2**30
+    (refusal,) = check_node_memory(small, memory_gb=2, gpus=1)
+    assert "must hold a copy of a checkpoint, 3.22 GB" in refusal
+    tight = StudyStart(study, tmp_path / "study", elsewhere=True, job=SlurmConfig(gpus=0))
+    for start_ in tight.starts.values():
+        start_.__dict__["memory"] = 65 * 2**30
+    with pytest.raises(ConfigError, match=r"(?s)1 check failed.*node memory \(low, high\): slurm"):
+        tight.check()
+    assert not list(tmp_path.iterdir())
+
+
+def test_snapshots_of_averages_are_in_the_disk_plan(study, tmp_path):
+    base = replace_at(study.base, "train.snapshot_every", 8)
+    begin = StudyStart(replace(study, base=base), tmp_path / "study", elsewhere=True)
+    first = next(iter(begin.starts.values()))
+    snapshots = [need for need in begin._needs() if need.folder.name == "snapshots"]
+    assert len(snapshots) == 4
+    model = meta_model(base.conditioning, base.denoiser, first.num_classes, first.latent_shape[0])
+    parameters = sum(p.numel() for p in model.parameters())
+    count = base.train.images // 8
+    assert {need.num_bytes for need in snapshots} == {count * 2 * 4 * parameters}
+    assert first.plan.snapshots == count and first.plan.snapshot_bytes == 8 * parameters

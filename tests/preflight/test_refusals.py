@@ -213,6 +213,10 @@ def test_a_disk_that_is_too_small_is_refused_unless_the_caches_are_there(
     new = replace_at(recipe, "cache.folder", str(tmp_path / "caches"))
     with pytest.raises(ConfigError, match="24 images in 2 views"):
         check_before_start(Start(new, new, None))
+    for path, value in (("cache.dtype", "float16"), ("data.seed", 9)):  # the caches are of others
+        other = replace_at(recipe, path, value)
+        with pytest.raises(ConfigError, match="24 images in 2 views"):
+            check_before_start(Start(other, other, None))
 
 
 def test_memory_beyond_that_of_the_gpu_is_refused_with_options_that_fit(

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pippin.cli.parsing.options import parse
-from pippin.cli.train import TrainCommand, find_recipe
+from pippin.cli.recipe_argument import find_recipe
+from pippin.cli.train import TrainCommand
 from pippin.config import fingerprint
 from pippin.planning.devices import Cluster
 from pippin.planning.plan import planned_memory

@@ -11,7 +11,7 @@ from tiny_sd3_text import save_encoders
 
 from pippin.cli.main import main
 from pippin.cli.parsing.text_encoder_option import take_text_encoder
-from pippin.cli.train import find_recipe
+from pippin.cli.recipe_argument import find_recipe
 from pippin.conditioning.config import TextSemantic
 from pippin.config import ConfigError, difference
 from pippin.evaluation.metrics.cost import meta_model

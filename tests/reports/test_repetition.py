@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from pippin.cli.parsing.options import parse
+from pippin.cli.recipe_argument import find_recipe
 from pippin.cli.study import StudyCommand
-from pippin.cli.train import TrainCommand, find_recipe
+from pippin.cli.train import TrainCommand
 from pippin.recipes.table import load_recipe
 from pippin.reports.repetition import repetition
 from pippin.reports.report import render_report

@@ -9,12 +9,9 @@ import tyro
 
 from pippin.bench.config import AgainstConfig, BenchConfig
 from pippin.bench.record import BenchRecord, Spread
-from pippin.cli.listing import recipe_list
-from pippin.cli.parsing.common_options import RECIPE_OPTIONS
 from pippin.cli.parsing.options import parse
 from pippin.cli.parsing.text_encoder_option import TextEncoderOption
-from pippin.cli.parsing.verb_help import HELP
-from pippin.cli.train import config_first, find_recipe, located_recipe
+from pippin.cli.recipe_argument import located_recipe, parse_verb
 from pippin.recipes.recipe import Recipe
 from pippin.system.text import print_above_progress, print_text
 
@@ -41,18 +38,15 @@ class BenchCommand(TextEncoderOption):
 
 def main(argv: list[str]) -> int:
     """Parse, measure and print."""
-    if not argv or argv[0] in HELP:
-        print_text(USAGE.format(recipes=recipe_list()))
-        return 0 if argv else 2
-    if argv[0] == "--compare":
+    if argv[:1] == ["--compare"]:
         return _compare(argv[1:])
-    if argv[0] == "--against":
+    if argv[:1] == ["--against"]:
         return _against(argv[1:])
-    argv = config_first(argv)
-    name, recipe, rest = find_recipe(argv)
-    default = BenchCommand(recipe=recipe)
-    command = parse(BenchCommand, f"pippin bench {name}", rest, default, RECIPE_OPTIONS)
-    recipe = located_recipe(argv, command.recipe)
+    parsed = parse_verb(BenchCommand, "bench", USAGE, argv)
+    if isinstance(parsed, int):
+        return parsed
+    command = parsed.command
+    recipe = located_recipe(parsed.arguments, command.recipe)
     if command.out is not None and not command.out.parent.is_dir():  # check before the measurement
         raise ValueError(f"--out: folder {command.out.parent} does not exist")
 
@@ -60,7 +54,7 @@ def main(argv: list[str]) -> int:
 
     from pippin.bench.measure import bench
 
-    record = bench(recipe, name, command.bench, Console(stderr=True))
+    record = bench(recipe, parsed.name, command.bench, Console(stderr=True))
     _print_record(record)
     if command.out is not None:
         record.save(command.out)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from pippin.cli import recaption
-from pippin.cli.parsing.common_options import RECIPE_OPTIONS
+from pippin.cli.parsing.captioner_option import CaptionerOption, with_captions_of
 from pippin.cli.parsing.options import parse
 from pippin.cli.parsing.text_encoder_option import TextEncoderOption
 from pippin.cli.parsing.verb_help import HELP
-from pippin.cli.train import config_first, find_recipe, located_recipe
+from pippin.cli.recipe_argument import located_recipe, parse_verb
 from pippin.data.config import DataConfig, ImagesConfig, NoDataConfig
 from pippin.data.importing.config import ImportConfig, ShardsConfig
 from pippin.distributed.ranks import is_rank0
@@ -73,7 +73,7 @@ class ImportCommand:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareCommand(TextEncoderOption):
+class PrepareCommand(CaptionerOption, TextEncoderOption):
     """Build the caches of a recipe, or resume; all its settings are options."""
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
@@ -329,14 +329,11 @@ def _decibels(quality: "Reconstruction", command: CheckCommand) -> str:
 
 def _prepare(argv: list[str]) -> int:
     """Build or complete the caches and print their locations."""
-    if argv[0] in HELP:
-        print_text(USAGE)
-        return 0
-    argv = config_first(argv)
-    name, recipe, rest = find_recipe(argv)
-    default = PrepareCommand(recipe=recipe)
-    prog = f"pippin data prepare {name}"
-    command = parse(PrepareCommand, prog, rest, default, RECIPE_OPTIONS)
+    parsed = parse_verb(PrepareCommand, "data prepare", USAGE, argv)
+    if isinstance(parsed, int):
+        return parsed
+    command = parsed.command
+    recipe = with_captions_of(command.recipe, command.captioner, parsed.options)
 
     from pippin.cli.starts import Preflight, dry_run
     from pippin.data.folder.image_table import has_table
@@ -344,14 +341,16 @@ def _prepare(argv: list[str]) -> int:
     from pippin.runs.prepare import prepare
 
     shards = command.shards.given()
-    located = located_recipe(argv, command.recipe)
+    located = located_recipe(parsed.arguments, recipe)
     unread = find_shards_config(located, shards)
     if isinstance(located.data, ImagesConfig) and has_table(Path(located.data.path)):
         unread = None  # the table knows the images
-    preflight = Preflight(None, ignore_plan=command.ignore_plan, shards=unread)
+    preflight = Preflight(
+        None, ignore_plan=command.ignore_plan, shards=unread, captioner=command.captioner
+    )
     if command.dry_run:
         return dry_run(preflight, located)
-    moments = prepare(located, processes=command.processes, before=preflight.check, shards=shards)
+    moments = prepare(located, processes=command.processes, before=preflight.begin, shards=shards)
     if not is_rank0():
         return 0
     for size, cache in _caches(moments, command.recipe.data).items():

@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from pippin.cli.listing import recipe_list
-from pippin.cli.parsing.common_options import RECIPE_OPTIONS
-from pippin.cli.parsing.options import parse
 from pippin.cli.parsing.text_encoder_option import TextEncoderOption
-from pippin.cli.parsing.verb_help import HELP
-from pippin.cli.train import config_first, find_recipe, located_recipe
+from pippin.cli.recipe_argument import located_recipe, parse_verb
 from pippin.distributed.ranks import is_rank0
 from pippin.recipes.recipe import Recipe
 from pippin.system.offline import is_offline, offline_reason, online_advice
@@ -40,6 +36,8 @@ class FetchCommand(TextEncoderOption):
     to: Path | None = None
     """Folder with the layout of the hub's cache; on the other machine set HF_HUB_CACHE to it.
     None = the cache of this machine."""
+    captioner: str | None = None
+    """Bring this model too, for --captioner of the training: a hub name."""
     list: bool = False
     """Print models, sizes and what is there (by size), and download nothing; with --offline the
     hub is not asked, and sizes are those of the cache."""
@@ -60,13 +58,10 @@ class Row:
 
 def main(argv: list[str]) -> int:
     """Parse, list, fetch."""
-    argv = config_first(argv)
-    if not argv or argv[0] in HELP:
-        print_text(USAGE.format(recipes=recipe_list()))
-        return 0 if argv else 2
-    name, recipe, rest = find_recipe(argv)
-    default = FetchCommand(recipe=recipe)
-    command = parse(FetchCommand, f"pippin fetch {name}", rest, default, RECIPE_OPTIONS)
+    parsed = parse_verb(FetchCommand, "fetch", USAGE, argv)
+    if isinstance(parsed, int):
+        return parsed
+    command = parsed.command
     if not is_rank0():
         return 0
     if is_offline() and not command.list:
@@ -74,7 +69,7 @@ def main(argv: list[str]) -> int:
             f"{offline_reason()}, and pippin fetch downloads: type it where there is a network, "
             f"and {online_advice()}; --list prints what is there"
         )
-    return _fetch(located_recipe(argv, command.recipe), command)
+    return _fetch(located_recipe(parsed.arguments, command.recipe), command)
 
 
 def _fetch(recipe: Recipe, command: FetchCommand) -> int:
@@ -83,7 +78,7 @@ def _fetch(recipe: Recipe, command: FetchCommand) -> int:
     from pippin.system.downloads import check_space, size_text
 
     cache = cache_folder(command.to)
-    rows = [_row(model, cache) for model in named_models(recipe)]
+    rows = [_row(model, cache) for model in named_models(recipe, command.captioner)]
     width = max(len(row.model.setting) for row in rows)
     for row in rows:
         print_text(f"{row.model.setting:<{width}}  {row.model.source}  {row.status}")

@@ -14,7 +14,12 @@ from pippin.cli.parsing.options import parse
 from pippin.cli.parsing.text_encoder_option import TextEncoderOption
 from pippin.cli.parsing.verb_help import HELP
 from pippin.cli.plan_study import plan_study
-from pippin.cli.train import config_first, find_recipe, located_recipe, recorded_classes
+from pippin.cli.recipe_argument import (
+    config_first,
+    find_recipe,
+    located_recipe,
+    recorded_classes,
+)
 from pippin.config import ConfigError
 from pippin.planning.devices import DEVICES, Cluster
 from pippin.recipes.recipe import Recipe, Shape, has_known_latents
@@ -181,14 +186,17 @@ def _disk(command: PlanCommand, planned: "Plan") -> list[tuple[str, str]]:
     else:
         source = "" if command.images else " (assumed, see --images)"
         caches = f"{_bytes(total)}: {per_image} per image, {images:,} images{source}"
-    return [
+    rows = [
         (
             "checkpoints",
             f"{_bytes(planned.checkpoints_bytes)}: {_bytes(planned.checkpoint_bytes)} each, "
             f"{keep} kept and one being written",
-        ),
-        ("caches", caches),
+        )
     ]
+    if count := planned.snapshots:
+        each = planned.snapshot_bytes
+        rows.append(("snapshots", f"{_bytes(count * each)}: {_bytes(each)} each, {count} kept"))
+    return [*rows, ("caches", caches)]
 
 
 def _placements(planned: "Plan") -> "Table":

@@ -68,7 +68,8 @@ def main(argv: list[str]) -> int:
         result = merge_captions(data, command.column, command.captions)
     else:
         result = _write_captions(command, data)
-    print_text("\n".join(_report(command.column, result, new)))
+    lines = [*result_lines(command.column, result, new=new), _mixing(command.column)]
+    print_text("\n".join(lines))
     if line := _truncation_note(data, command.column):
         print_text(f"note: {line}")
     return 0
@@ -78,25 +79,32 @@ def _write_captions(command: RecaptionCommand, data: ImagesConfig) -> "Recaption
     """Caption the images with the model, with progress on stderr."""
     from rich.console import Console
 
-    from pippin.data.folder.recaption import write_captions
-    from pippin.encoders.captioner import Captioner, captioner_fingerprint
-    from pippin.system.device import resolve_device
-    from pippin.system.progress import Progress
+    from pippin.runs.data.missing_captions import write_model_captions
 
     assert command.captioner is not None
-    source, device = command.captioner, resolve_device(command.device)
-    with Progress(Console(stderr=True), "captioning") as progress:
-        return write_captions(
-            data,
-            command.column,
-            lambda: Captioner(source, max_tokens=command.max_tokens, device=device),
-            fingerprint=captioner_fingerprint(source, command.max_tokens),
-            batch_size=command.batch_size,
-            progress=progress.update,
-        )
+    return write_model_captions(
+        data,
+        command.column,
+        command.captioner,
+        max_tokens=command.max_tokens,
+        batch_size=command.batch_size,
+        device=command.device,
+        console=Console(stderr=True),
+    )
 
 
-def _report(column: str, result: "RecaptionResult", new: bool) -> list[str]:
+def _mixing(column: str) -> str:
+    return f"mix them in training: --text.captions name 0.5 {column} 0.5"
+
+
+def result_lines(column: str, result: "RecaptionResult", *, new: bool) -> list[str]:
+    """Lines on written, kept and missing captions.
+
+    Args:
+        column: the column of captions.
+        result: result of captioning.
+        new: whether the metadata file is new.
+    """
     total = result.written + result.kept + result.empty + len(result.unread)
     share = f" ({result.empty / total:.1%})" if result.empty else ""
     lines = [
@@ -116,10 +124,9 @@ def _report(column: str, result: "RecaptionResult", new: bool) -> list[str]:
         )
     if result.num_truncated:
         lines.append(
-            f"note: {result.num_truncated} captions were truncated at --max-tokens; give a larger "
-            "number and another column"
+            f"note: {result.num_truncated} captions were truncated; a larger --max-tokens of "
+            "`pippin data recaption` and another column take them whole"
         )
-    lines.append(f"mix them in training: --text.captions name 0.5 {column} 0.5")
     return lines
 
 

@@ -11,7 +11,12 @@ from pippin.cli.parsing.common_options import RECIPE_OPTIONS
 from pippin.cli.parsing.options import parse
 from pippin.cli.parsing.text_encoder_option import TextEncoderOption
 from pippin.cli.parsing.verb_help import HELP
-from pippin.cli.train import config_first, find_recipe, located_recipe, recorded_classes
+from pippin.cli.recipe_argument import (
+    config_first,
+    find_recipe,
+    located_recipe,
+    recorded_classes,
+)
 from pippin.data.config import ImagesConfig
 from pippin.data.views.buckets import size_name
 from pippin.diffusion.config import DiffusionConfig

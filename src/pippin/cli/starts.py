@@ -3,7 +3,13 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
+from rich.console import Console
+
+from pippin.cli.recaption import result_lines
+from pippin.data.config import ImagesConfig
+from pippin.data.folder.metadata import find_metadata
 from pippin.data.importing.config import ShardsConfig
 from pippin.distributed.ranks import get_world_size, is_rank0
 from pippin.preflight.checks import check_before_start
@@ -12,6 +18,7 @@ from pippin.preflight.plan_met import write_plan_met
 from pippin.preflight.resolved import resolved_plan
 from pippin.preflight.start import Start
 from pippin.recipes.recipe import Recipe
+from pippin.runs.data.missing_captions import caption_column, caption_missing
 from pippin.runs.folder import Resume, RunFolder, locate, resolved_paths
 from pippin.runs.inputs import read_inputs
 from pippin.runs.plan_met import plan_met_rows
@@ -26,6 +33,7 @@ class Preflight:
         resume: as in ``pippin train``.
         ignore_plan: start although memory or disk do not suffice by the plan.
         shards: the shards that hold the images, where none is read yet.
+        captioner: model that captions images without a caption before the start.
     """
 
     def __init__(
@@ -35,9 +43,10 @@ class Preflight:
         *,
         ignore_plan: bool = False,
         shards: ShardsConfig | None = None,
+        captioner: str | None = None,
     ) -> None:
         self.run, self.resume, self.ignore_plan = run, resume, ignore_plan
-        self.shards = shards
+        self.shards, self.captioner = shards, captioner
         self.start: Start | None = None
         """Set on rank 0 once the checks run."""
 
@@ -53,6 +62,7 @@ class Preflight:
             world_size=get_world_size(),
             ignore_plan=self.ignore_plan,
             shards=self.shards,
+            captioner=self.captioner,
         )
 
     def check(self, recipe: Recipe, located: Recipe) -> None:
@@ -60,6 +70,23 @@ class Preflight:
         self.start = self.of(recipe, located)
         _ = self.start.is_finished, self.start.caches_before  # as they are before the training
         check_before_start(self.start)
+
+    def begin(self, recipe: Recipe, located: Recipe) -> None:
+        """Run all checks, then caption the images without a caption.
+
+        Raises:
+            ValueError, OSError: a check failed, or see
+                :func:`pippin.runs.data.missing_captions.caption_missing`.
+        """
+        self.check(recipe, located)
+        data = located.data
+        if self.captioner is None or not isinstance(data, ImagesConfig):
+            return
+        is_new = find_metadata(Path(data.path), data.metadata) is None
+        result = caption_missing(data, self.captioner, recipe.train.device, Console(stderr=True))
+        if result is not None:
+            for line in result_lines(caption_column(self.captioner), result, new=is_new):
+                print_text(line, error=True)
 
     def locate(self, recipe: Recipe, places: Mapping[str, str]) -> Recipe:
         """The recipe with resolved paths, as training finds them.

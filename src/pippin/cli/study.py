@@ -137,11 +137,12 @@ def run(
     for data in folders.values():  # an empty folder would fail in every run
         if not has_table(Path(data.path)):
             list_images(data).check_layout(data.path)
-    elsewhere = isinstance(executor, SlurmExecutor)
-    if elsewhere or dry_run:
+    job = executor.config if isinstance(executor, SlurmExecutor) else None
+    if job is not None or dry_run:
         from pippin.cli.study_start import StudyStart
 
-        start = StudyStart(study, folder, elsewhere=elsewhere, ignore_plan=ignore_plan)
+        elsewhere = job is not None
+        start = StudyStart(study, folder, elsewhere=elsewhere, ignore_plan=ignore_plan, job=job)
         start.check()
         if dry_run:
             return start.print_plan()

@@ -2,6 +2,7 @@
 """Checks of all arms of a study before its runs are submitted, and its dry run."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,20 @@ from pippin.cli.plan_study import plan_rows, print_rows
 from pippin.config import Config, ConfigError
 from pippin.planning.devices import Cluster
 from pippin.preflight.checks import CHECKS, failures
+from pippin.preflight.disk import DiskNeed, run_needs
 from pippin.preflight.resolved import describe_need
-from pippin.preflight.resources import disk_failures, gigabytes, missing_bytes, unrepeated
-from pippin.preflight.start import DiskNeed, Start, has_last_checkpoint
+from pippin.preflight.resources import (
+    check_node_memory,
+    disk_failures,
+    gigabytes,
+    missing_bytes,
+    unrepeated,
+)
+from pippin.preflight.start import Start, has_last_checkpoint
 from pippin.runs.folder import RunFolder, locate, resolved_paths, start_folder
 from pippin.studies.execution import execute, first_with_same_training
 from pippin.studies.runner import refuse_unmeasured
+from pippin.studies.slurm import SlurmConfig
 from pippin.studies.study import Study
 from pippin.studies.study_folder import run_name
 from pippin.system.text import print_text
@@ -28,13 +37,20 @@ class StudyStart:
         study: the study.
         folder: its folder.
         elsewhere: its runs are jobs on other machines.
-        ignore_plan: start although the disk does not suffice by the plan.
+        ignore_plan: start although the disk or the node's memory do not suffice by the plan.
+        job: resources of each run's Slurm job, if its runs are such jobs.
     """
 
     def __init__(
-        self, study: Study, folder: Path, *, elsewhere: bool, ignore_plan: bool = False
+        self,
+        study: Study,
+        folder: Path,
+        *,
+        elsewhere: bool,
+        ignore_plan: bool = False,
+        job: SlurmConfig | None = None,
     ) -> None:
-        self.study, self.folder, self.ignore_plan = study, folder, ignore_plan
+        self.study, self.folder, self.ignore_plan, self.job = study, folder, ignore_plan, job
         recipes = {f"@{name}": recipe for name, recipe in study.starts.items()} | study.arms()
         seed = study.seeds[0]  # as the first runs record it
         self.recipes = {name: replace(recipe, seed=seed) for name, recipe in recipes.items()}
@@ -74,6 +90,8 @@ class StudyStart:
                 arms[name, str(error)].append(arm)
         if not arms and not self.ignore_plan:
             arms |= {("disk", text): ["all arms"] for text in disk_failures(self._needs())}
+            for arm, text in self._memory_failures():
+                arms["node memory", text].append(arm)
         if arms:
             lines = "".join(
                 f"\n{number}. {name} ({', '.join(names)}): {text}"
@@ -82,16 +100,24 @@ class StudyStart:
             count = f"{len(arms)} check{'s' if len(arms) > 1 else ''}"
             raise ConfigError(f"{count} failed; no run was started:{lines}")
 
+    def _memory_failures(self) -> Iterator[tuple[str, str]]:
+        """Arm and message of each training that takes more memory than its job has."""
+        job = self.job
+        if job is None:
+            return
+        for arm, start in self.starts.items():
+            for text in check_node_memory(start, memory_gb=job.memory_gb, gpus=job.gpus):
+                yield arm, text
+
     def _needs(self) -> list[DiskNeed]:
-        """Disk space of the caches, and of the checkpoints of all runs that are not finished."""
+        """Disk space of the caches, and of what all runs keep that are not finished."""
         needs: list[DiskNeed] = []
         for name, start in self.starts.items():
             needs += [need for need in start.disk_needs if need.shared is not None]
             runs = (self._run(name, seed) for seed in self.study.seeds)
             images = start.recipe.train.images
-            needs += [
-                start.checkpoints_need(run) for run in runs if not has_last_checkpoint(run, images)
-            ]
+            for run in runs:
+                needs += [] if has_last_checkpoint(run, images) else run_needs(start, run)
         return needs
 
     def print_plan(self) -> int:

@@ -8,17 +8,12 @@ from typing import Annotated
 import tyro
 
 from pippin.cli.failures import retry_command
-from pippin.cli.listing import recipe_list
-from pippin.cli.parsing.common_options import RECIPE_OPTIONS
-from pippin.cli.parsing.options import chosen_data, parse
-from pippin.cli.parsing.text_encoder_option import TextEncoderOption, take_text_encoder
-from pippin.cli.parsing.verb_help import HELP
+from pippin.cli.parsing.captioner_option import CaptionerOption, with_captions_of
+from pippin.cli.parsing.text_encoder_option import TextEncoderOption
+from pippin.cli.recipe_argument import parse_verb, recorded_locations
 from pippin.config import replace_at
-from pippin.data.config import OpenMojiConfig
 from pippin.distributed.ranks import is_rank0, restarting_launcher
 from pippin.recipes.recipe import Recipe
-from pippin.recipes.table import RECIPES, get_recipe, load_recipe
-from pippin.recipes.text_encoders import with_text_encoder
 from pippin.runs.folder import Resume, RunFolder
 from pippin.system.output import progress_hidden
 from pippin.system.text import print_text, redact
@@ -30,7 +25,7 @@ USAGE = """usage: pippin train RECIPE [options]      pippin train RECIPE --help 
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainCommand(TextEncoderOption):
+class TrainCommand(CaptionerOption, TextEncoderOption):
     """Train a recipe; all its settings are options."""
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
@@ -53,18 +48,17 @@ class TrainCommand(TextEncoderOption):
 
 def main(argv: list[str]) -> int:
     """Parse and train."""
-    argv = config_first(argv)
-    if not argv or argv[0] in HELP:
-        print_text(USAGE.format(recipes=recipe_list()))
-        return 0 if argv else 2
-    name, recipe, rest = find_recipe(argv)
-    default = TrainCommand(recipe=recipe)
-    command = parse(TrainCommand, f"pippin train {name}", rest, default, RECIPE_OPTIONS)
+    parsed = parse_verb(TrainCommand, "train", USAGE, argv)
+    if isinstance(parsed, int):
+        return parsed
+    command, argv = parsed.command, parsed.arguments
     if command.from_scratch:
         command = replace(command, recipe=replace_at(command.recipe, "init.from_scratch", True))
-    folder = command.folder or Path("runs") / name.replace("/", "-")
-    command = replace(command, resume=_resume_after_restart(rest, command.resume, folder))
-    recipe = _with_recorded_settings(command.recipe, RunFolder(folder), command.resume)
+    folder = command.folder or Path("runs") / parsed.name.replace("/", "-")
+    resume = _resume_after_restart(parsed.options, command.resume, folder)
+    command = replace(command, resume=resume)
+    recipe = with_captions_of(command.recipe, command.captioner, parsed.options)
+    recipe = _with_recorded_settings(recipe, RunFolder(folder), command.resume)
     command, again = replace(command, recipe=recipe), redact(retry_command("train", argv))
     return _train(command, folder, recorded_locations(argv, recipe), again)
 
@@ -84,48 +78,6 @@ def _resume_after_restart(words: list[str], resume: Resume, folder: Path) -> Res
     return "auto"
 
 
-def find_recipe(argv: list[str]) -> tuple[str, Recipe, list[str]]:
-    """Name and recipe of ``RECIPE ...`` or ``--config PATH ...``, and the remaining arguments.
-
-    ``--text-encoder`` is applied to the recipe.
-
-    Raises:
-        ValueError: no such recipe, file or encoder, or --data.path for a recipe on embedded
-            images.
-    """
-    if argv[0] == "--config":
-        if len(argv) < 2:
-            raise ValueError("--config needs the path of a recipe: FILE.yaml or RUN/config.json")
-        path = Path(argv[1])
-        name, recipe, rest = _file_name(path), load_recipe(path), argv[2:]
-    else:
-        name, recipe, rest = argv[0], get_recipe(argv[0]), argv[1:]
-    encoder, rest = take_text_encoder(rest)
-    if encoder is not None:
-        recipe = with_text_encoder(recipe, encoder)
-    if type(chosen_data(rest)) not in (type(recipe.data), OpenMojiConfig):
-        recipes = ", ".join(recipe for recipe in RECIPES if recipe.startswith("folder/"))
-        raise ValueError(f"{name} uses embedded images; --data.path works with: {recipes}")
-    return name, recipe, rest
-
-
-def config_first(argv: list[str]) -> list[str]:
-    """Arguments with ``--config FILE`` in front, where it stands after other options."""
-    for position, word in enumerate(argv if argv[:1] and argv[0].startswith("-") else ()):
-        if word == "--config":
-            return [*argv[position : position + 2], *argv[:position], *argv[position + 2 :]]
-        if word.startswith("--config="):
-            path = word.removeprefix("--config=")
-            return ["--config", path, *argv[:position], *argv[position + 1 :]]
-    return argv
-
-
-def _file_name(path: Path) -> str:
-    """Name of the recipe of a file: the run of a config.json, otherwise the file's own name."""
-    run = path.absolute().parent.name if path.name == RunFolder(path.parent).config.name else ""
-    return run or path.stem
-
-
 def _with_recorded_settings(recipe: Recipe, run: RunFolder, resume: Resume) -> Recipe:
     """Recipe of a resumed run whose record predates some settings: these get the values with which
     the run started."""
@@ -135,40 +87,6 @@ def _with_recorded_settings(recipe: Recipe, run: RunFolder, resume: Resume) -> R
             f"note: {run.path} started before the setting {path} existed, and resumes with {value}"
         )
     return recipe
-
-
-def recorded_locations(argv: list[str], recipe: Recipe) -> dict[str, str]:
-    """Resolved locations of paths recorded by ``--config`` and not changed by options.
-
-    Args:
-        argv: arguments of the verb.
-        recipe: recipe with all options applied.
-    """
-    if argv[0] != "--config":
-        return {}
-    from pippin.runs.folder import unchanged_paths
-    from pippin.runs.inputs import read_inputs
-
-    path = Path(argv[1])
-    inputs = read_inputs(path.parent)
-    return {} if inputs is None else unchanged_paths(recipe, load_recipe(path), inputs.places)
-
-
-def located_recipe(argv: list[str], recipe: Recipe) -> Recipe:
-    """Recipe with the paths recorded by ``--config`` resolved from here."""
-    from pippin.runs.folder import locate
-
-    return locate(recipe, recorded_locations(argv, recipe))
-
-
-def recorded_classes(argv: list[str]) -> int | None:
-    """Number of classes of the model of ``--config``, if recorded."""
-    if argv[0] != "--config":
-        return None
-    from pippin.runs.inputs import read_inputs
-
-    inputs = read_inputs(Path(argv[1]).parent)
-    return None if inputs is None else len(inputs.data.class_names)
 
 
 def _train(command: TrainCommand, folder: Path, places: dict[str, str], again: str) -> int:
@@ -181,7 +99,12 @@ def _train(command: TrainCommand, folder: Path, places: dict[str, str], again: s
     from pippin.training.train import train
 
     refuse_unconnected_tasks()
-    preflight = Preflight(RunFolder(folder), command.resume, ignore_plan=command.ignore_plan)
+    preflight = Preflight(
+        RunFolder(folder),
+        command.resume,
+        ignore_plan=command.ignore_plan,
+        captioner=command.captioner,
+    )
     if command.dry_run:
         return dry_run(preflight, command.recipe, places)
     try:
@@ -191,7 +114,7 @@ def _train(command: TrainCommand, folder: Path, places: dict[str, str], again: s
             resume=command.resume,
             allow_changed_data=command.allow_changed_data,
             places=places,
-            before=preflight.check,
+            before=preflight.begin,
         )
     except TrainingStoppedError as stopped:
         _say(f"{stopped}; resume with: {again}")

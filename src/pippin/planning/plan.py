@@ -5,7 +5,7 @@ needs no images, no weights and no accelerator. docs/reference/plans.md has the 
 import math
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from pippin.conditioning.config import ConditioningConfig
 from pippin.denoisers.config import DenoiserConfig
@@ -69,6 +69,10 @@ class Plan:
     """Size of one checkpoint."""
     checkpoints_bytes: int
     """Size of the checkpoints that are kept, and of the one being written."""
+    snapshots: int
+    """Number of snapshots of averages, all of which are kept."""
+    snapshot_bytes: int
+    """Size of one snapshot."""
     images: int | None
     """Number of images; None = unknown."""
     latent_bytes: int
@@ -155,6 +159,8 @@ def plan(
         options=fitting_options(train, cluster, footprint, layouts, options),
         checkpoint_bytes=states.checkpoint,
         checkpoints_bytes=(train.max_checkpoints + 1) * states.checkpoint,
+        snapshots=train.num_snapshots,
+        snapshot_bytes=_snapshot_size(train, states),
         images=images if images is not None else num_training_images(recipe),
         latent_bytes=latent_bytes(recipe, shape),
         text_bytes=text_bytes(recipe),
@@ -189,10 +195,24 @@ def planned_memory(
     return placement_of(train, cluster, footprint, CheckpointingPlan(every, saved, 0)).memory
 
 
-def checkpoint_size(recipe: Recipe, shape: Shape, num_classes: int) -> int:
-    """Bytes of one checkpoint, without estimating activations."""
+class StoredSizes(NamedTuple):
+    """Bytes of files that a run stores."""
+
+    checkpoint: int
+    snapshot: int
+    """One snapshot of averages."""
+
+
+def stored_sizes(recipe: Recipe, shape: Shape, num_classes: int) -> StoredSizes:
+    """Sizes of a checkpoint and of a snapshot, without estimating activations."""
     model = meta_model(recipe.conditioning, recipe.denoiser, num_classes, shape[0])
-    return training_states(model, recipe.train).checkpoint
+    states = training_states(model, recipe.train)
+    return StoredSizes(states.checkpoint, _snapshot_size(recipe.train, states))
+
+
+def _snapshot_size(train: TrainConfig, states: States) -> int:
+    """Bytes of one snapshot; each of its averages is as large as any other."""
+    return len(train.snapshot_profiles) * states.ema // max(1, len(train.averages))
 
 
 def _activations(recipe: Recipe, shape: Shape, every: int) -> Activations:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from pippin.config import ConfigError
 from pippin.data.cache.cache_folders import list_caches
 from pippin.data.config import ImagesConfig
+from pippin.preflight.captioning import check_captioner
 from pippin.preflight.inputs import (
     check_autoencoder,
     check_captions,
@@ -104,7 +105,8 @@ CHECKS: tuple[Check, ...] = (
     Check("initial weights", check_initial_weights),
     Check("autoencoder", check_autoencoder),
     Check("text encoder", check_text_encoder),
-    Check("captions", check_captions),
+    Check("captioner", check_captioner),
+    Check("captions", check_captions, needs=("captioner",)),
     Check("first images", check_first_images, needs=("captions",)),
     Check("memory", check_memory, needs=("settings", "device", "autoencoder", "captions")),
     Check("disk", check_disk, needs=("autoencoder", "captions")),

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 
 from pippin.planning.fitting import option_lines
 from pippin.planning.plan import Plan
+from pippin.preflight.captioning import describe_captioning
 from pippin.preflight.checks import CHECKS, failures, refuse
+from pippin.preflight.disk import DiskNeed
 from pippin.preflight.inputs import describe_images
 from pippin.preflight.resources import MAX_OPTIONS, gigabytes, missing_bytes
-from pippin.preflight.start import DiskNeed, Start, free_bytes
+from pippin.preflight.start import Start, free_bytes
 from pippin.runs.folder import WRITTEN, path_settings
 
 
@@ -21,7 +23,7 @@ def resolved_plan(start: Start) -> list[str]:
     refuse(failures(start))
     passed = ", ".join(check.name for check in CHECKS)
     rows = [("checks passed", passed), ("images", describe_images(start))]
-    rows += [*_training(start), *_disk(start), *_places(start)]
+    rows += [*describe_captioning(start), *_training(start), *_disk(start), *_places(start)]
     width = max(len(name) for name, _ in rows)
     return [f"{name:<{width}}  {text}" for name, text in rows]
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks of memory and disk space by the plan."""
 
+import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -9,12 +10,18 @@ from pathlib import Path
 from pippin.data.cache.cache_folders import CacheFolder, list_caches
 from pippin.planning.fitting import option_lines
 from pippin.planning.plan import Plan
-from pippin.preflight.start import DiskNeed, Start, free_bytes, nearest_existing
+from pippin.preflight.disk import DiskNeed
+from pippin.preflight.start import Start, free_bytes, nearest_existing
 from pippin.runs.checkpoint_folders import list_checkpoints
+from pippin.runs.storage.average_snapshots import list_snapshots
 
 IGNORE = "--ignore-plan"
 MAX_OPTIONS = 4
 """Number of options in a message."""
+SLURM_GB = 2**30
+"""Bytes of one unit of ``slurm.memory_gb``."""
+PROCESS_GB = 4
+"""Memory of the program and its workers, as a suggestion adds it."""
 
 
 def check_memory(start: Start) -> Iterator[str]:
@@ -31,6 +38,31 @@ def check_memory(start: Start) -> Iterator[str]:
         f"only, fewest hours first:{listed(_option_lines(start.plan))}\nadd one of these lines to "
         f"the command, or {IGNORE} to start in any case"
     )
+
+
+def check_node_memory(start: Start, *, memory_gb: int, gpus: int) -> Iterator[str]:
+    """Refuse a Slurm job with less memory than its training takes on the node, by the plan: on a
+    CPU all tensors, beside a GPU the copy of a checkpoint that is written during further steps.
+
+    Args:
+        start: the training.
+        memory_gb: as in ``slurm.memory_gb``.
+        gpus: as in ``slurm.gpus``.
+    """
+    if start.ignore_plan or start.is_finished:
+        return
+    on_gpu = gpus > 0 and start.recipe.train.device != "cpu"
+    copy = start.checkpoint_bytes if start.recipe.train.checkpoint_overlap else 0
+    needed = copy + (0 if on_gpu else start.memory)
+    given = memory_gb * SLURM_GB
+    if needed > given:
+        what = "a copy of a checkpoint" if on_gpu else "all tensors of the training"
+        enough = math.ceil(needed / SLURM_GB) + PROCESS_GB
+        yield (
+            f"slurm.memory_gb is {memory_gb} ({gigabytes(given)}), and by the plan the node's "
+            f"memory must hold {what}, {gigabytes(needed)}, beside the program itself: type "
+            f"--slurm.memory-gb {enough}, or {IGNORE} to start in any case"
+        )
 
 
 def listed(lines: Iterable[str]) -> str:
@@ -53,8 +85,8 @@ def disk_failures(needs: Iterable[DiskNeed]) -> Iterator[str]:
 
     Args:
         needs: of one or several trainings; caches that they share count once. What the folders
-            hold already is subtracted: all caches there, since which of them fit is known only
-            when all images are read.
+            hold already is subtracted: checkpoints, snapshots, and caches that may be those of the
+            training, which is certain only when all images are read.
     """
     for folder, own in _by_disk(needs).items():
         needed = sum(missing_bytes(need) for need in own)
@@ -96,14 +128,23 @@ def missing_bytes(need: DiskNeed) -> int:
 
 def _present_bytes(need: DiskNeed) -> int:
     if need.shared is None:
-        return sum(folder_bytes(path) for path in list_checkpoints(need.folder))
+        snapshots = list_snapshots(need.folder).values()
+        kept = sum(folder_bytes(path) for path in list_checkpoints(need.folder))
+        return kept + sum(path.stat().st_size for path in snapshots)
     return sum(cache.num_bytes for cache in caches_of(need))
 
 
 def caches_of(need: DiskNeed) -> list[CacheFolder]:
-    """Caches of the kind of a need in its folder."""
+    """Caches in the folder of a need that may be its own: of the same kind, and without an
+    ingredient that differs. Ingredients of an unfinished cache are unknown."""
     is_text = need.shared is not None and need.shared[0] == "captions"
-    return [cache for cache in list_caches(need.folder) if cache.is_text == is_text]
+    caches = (cache for cache in list_caches(need.folder) if cache.is_text == is_text)
+    return [cache for cache in caches if _may_be_own(cache, need)]
+
+
+def _may_be_own(cache: CacheFolder, need: DiskNeed) -> bool:
+    common = cache.ingredients.keys() & need.ingredients.keys()
+    return all(cache.ingredients[name] == need.ingredients[name] for name in common)
 
 
 def folder_bytes(folder: Path) -> int:

@@ -3,7 +3,6 @@
 
 import shutil
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,15 +15,15 @@ from pippin.config import Config, ConfigError
 from pippin.data.cache.cache_folders import list_caches
 from pippin.data.config import ImagesConfig, NoDataConfig
 from pippin.data.folder.image_table import has_table
-from pippin.data.folder.listing import Entry, Listing, list_images
-from pippin.data.folder.metadata_columns import CLASS, MAIN
+from pippin.data.folder.listing import Listing, list_images
 from pippin.data.importing.config import ShardsConfig
 from pippin.data.source import ImageSource
 from pippin.data.sources.factory import build_source
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.planning.devices import Cluster, device_named
-from pippin.planning.memory import latent_bytes, text_bytes
-from pippin.planning.plan import Plan, checkpoint_size, plan, planned_memory
+from pippin.planning.plan import Plan, plan, planned_memory, stored_sizes
+from pippin.preflight.captioning import with_planned_captions
+from pippin.preflight.disk import DiskNeed, captions_need, latents_need, run_needs
 from pippin.recipes.recipe import Recipe, Shape
 from pippin.runs.checkpoint_folders import list_checkpoints
 from pippin.runs.folder import Resume, RunFolder
@@ -40,18 +39,6 @@ class Gpu:
     """Bytes, as CUDA reports them."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class DiskNeed:
-    """Disk space that a training takes."""
-
-    what: str
-    folder: Path
-    """Folder that holds it, which may be missing yet."""
-    num_bytes: int
-    shared: tuple[str, ...] | None = None
-    """Key of a cache, which trainings with the same key share; None = each has its own."""
-
-
 class Start:
     """Start of a training, of a cache build (``run`` None), or of a run of a study.
 
@@ -65,6 +52,7 @@ class Start:
         elsewhere: the run is computed on another machine, whose GPU is not known here.
         shards: the shards that hold the images, where none is read yet: nothing is known of them.
         shared: image folders and autoencoders that other starts of the same command have read.
+        captioner: model that captions images without a caption before the start; None = none.
     """
 
     def __init__(
@@ -79,22 +67,28 @@ class Start:
         elsewhere: bool = False,
         shards: ShardsConfig | None = None,
         shared: dict[Config, Any] | None = None,
+        captioner: str | None = None,
     ) -> None:
         self.recipe, self.located, self.run = recipe, located, run
         self.resumes = run is not None and run.resumes(resume)
         self.world_size, self.ignore_plan = world_size, ignore_plan
-        self.elsewhere, self.shards = elsewhere, shards
+        self.elsewhere, self.shards, self.captioner = elsewhere, shards, captioner
         self._shared: dict[Config, Any] = {} if shared is None else shared
 
     @cached_property
     def listing(self) -> Listing | None:
-        """Names and captions of an image folder; None for embedded images and those of shards."""
+        """Names and captions of an image folder, as the captioner will leave them."""
+        if self.captioner is None or self.unchanged_listing is None:
+            return self.unchanged_listing
+        return with_planned_captions(self.unchanged_listing, self.captioner)
+
+    @cached_property
+    def unchanged_listing(self) -> Listing | None:
+        """The listing as it is; None for embedded images and those of shards."""
         data = self.located.data
-        if (
-            not isinstance(data, ImagesConfig)
-            or self.shards is not None
-            or has_table(Path(data.path))
-        ):
+        if not isinstance(data, ImagesConfig) or self.shards is not None:
+            return None
+        if has_table(Path(data.path)):
             return None
         if data not in self._shared:
             self._shared[data] = list_images(data)
@@ -207,7 +201,12 @@ class Start:
     @cached_property
     def checkpoint_bytes(self) -> int:
         """Planned bytes of one checkpoint."""
-        return checkpoint_size(self.recipe, self.latent_shape, self.num_classes)
+        return stored_sizes(self.recipe, self.latent_shape, self.num_classes).checkpoint
+
+    @cached_property
+    def snapshot_bytes(self) -> int:
+        """Planned bytes of one snapshot of averages."""
+        return stored_sizes(self.recipe, self.latent_shape, self.num_classes).snapshot
 
     @cached_property
     def caches_before(self) -> frozenset[Path]:
@@ -217,65 +216,17 @@ class Start:
 
     @cached_property
     def disk_needs(self) -> tuple[DiskNeed, ...]:
-        """Disk space of caches, and of the checkpoints of a run that is not trained to its end."""
-        needs = [self._latents(), self._captions()]
+        """Disk space of caches, and of what a run keeps that is not trained to its end."""
+        needs = [latents_need(self), captions_need(self)]
         if self.run is not None and not self.is_finished:
-            needs.append(self.checkpoints_need(self.run))
+            needs += run_needs(self, self.run)
         return tuple(need for need in needs if need.num_bytes)
-
-    def checkpoints_need(self, run: RunFolder) -> DiskNeed:
-        """Disk space of the checkpoints of this run, or of one of the same size."""
-        each, count = self.checkpoint_bytes, self.recipe.train.max_checkpoints + 1
-        return DiskNeed(
-            what=f"{count} checkpoints of {each / 1e9:.3g} GB, one of them being written",
-            folder=run.checkpoints,
-            num_bytes=count * each,
-        )
-
-    def _latents(self) -> DiskNeed:
-        cache, data = self.located.cache, self.located.data
-        return DiskNeed(
-            what=f"the latents of {self.num_images:,} images in {data_views(self.recipe)} views",
-            folder=Path(cache.folder),
-            num_bytes=self.num_images * latent_bytes(self.recipe, self.latent_shape),
-            shared=("latents", repr(data), self.located.autoencoder.source, cache.dtype),
-        )
-
-    def _captions(self) -> DiskNeed:
-        text, kinds = self.located.text, len(self.located.text.captions)
-        count = self._num_captions if self.is_text else 0
-        return DiskNeed(
-            what=f"the features of {count:,} captions",
-            folder=Path(text.folder),
-            num_bytes=count * text_bytes(self.recipe) // kinds,
-            shared=("captions", repr(self.located.data), repr(text)),
-        )
-
-    @property
-    def _num_captions(self) -> int:
-        """Number of different captions; for embedded images an upper bound."""
-        kinds = self.located.text.captions
-        if self.listing is None:
-            return self.num_images * len(kinds)
-        return len({_text_of(entry, kind) for entry in self.listing.entries for kind in kinds})
 
 
 def has_last_checkpoint(run: RunFolder, images: int) -> bool:
     """Whether a run is trained to its end."""
     kept = list_checkpoints(run.checkpoints)
     return bool(kept) and int(kept[0].name) >= images
-
-
-def data_views(recipe: Recipe) -> int:
-    """Number of cached views of each image."""
-    return 0 if isinstance(recipe.data, NoDataConfig) else recipe.data.views
-
-
-def _text_of(entry: Entry, kind: str) -> str:
-    """Caption of a kind, with the same replacements as in training."""
-    captions: Mapping[str, str] = entry.captions
-    own = captions.get(MAIN) or entry.label
-    return entry.label if kind == CLASS else captions.get(kind) or own
 
 
 def free_bytes(folder: Path) -> int:

@@ -84,7 +84,7 @@ class SlurmExecutor:
             raise ConfigError(
                 f"--executor slurm needs submitit: {pip_command('cluster')}"
             ) from error
-        self.jobs = jobs
+        self.jobs, self.config = jobs, config
         requeues = {f"{name}_max_num_timeout": config.requeues for name in ("slurm", "local")}
         try:
             self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster, **requeues)

@@ -239,6 +239,11 @@ class TrainConfig(Config):
         return self.keep_checkpoints + spaced + (self.keep_best is not None)
 
     @property
+    def num_snapshots(self) -> int:
+        """Number of snapshots of a whole run."""
+        return self.images // self.snapshot_every if self.snapshot_every else 0
+
+    @property
     def snapshot_profiles(self) -> tuple[PowerProfile, ...]:
         """Averages that snapshots store."""
         widths = self.snapshot_widths if self.snapshot_every else ()

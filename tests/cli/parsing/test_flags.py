@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Boolean options without a value, on every command."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -10,6 +10,7 @@ from pippin.cli.parsing.flags import expand_flags
 from pippin.cli.parsing.option_table import option_table
 from pippin.cli.parsing.options import parse
 from pippin.cli.train import TrainCommand
+from pippin.config import replace_at
 from pippin.recipes.table import get_recipe
 
 DEFAULT = TrainCommand(recipe=get_recipe("openmoji/mmdit-disentangled"))
@@ -100,3 +101,26 @@ def test_names_that_begin_with_no_and_optional_booleans():
 def test_other_words_stay():
     words = ["--name", "no-x", "--nothing", "--", "--inner.on"]
     assert expand_flags(words, option_table(_Command)) == words
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--sampling.negative-prompt", "None"],
+        ["--sampling.negative_prompt=None"],
+        ["--seed", "3", "--sampling.negative-prompt=None"],
+    ],
+)
+def test_the_word_none_as_a_negative_prompt_is_refused_by_name(words):
+    with pytest.raises(
+        ValueError, match=r"negative.prompt None: .* type .* ' None', with a space"
+    ):
+        train(*words)
+    assert train("--sampling.negative-prompt", " None").recipe.sampling.negative_prompt == " None"
+    assert train("--sampling.negative-prompt", "none").recipe.sampling.negative_prompt == "none"
+
+
+def test_none_unsets_a_recorded_negative_prompt():
+    recorded = replace(DEFAULT, recipe=replace_at(DEFAULT.recipe, "sampling.negative_prompt", "x"))
+    parsed = parse(TrainCommand, "", ["--sampling.negative-prompt", "None"], recorded)
+    assert parsed.recipe.sampling.negative_prompt is None

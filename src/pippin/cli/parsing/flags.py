@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values on the command line: flags without a value, and whole numbers."""
+"""Values on the command line: flags without a value, whole numbers, and the word None."""
 
 import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 from pippin.cli.parsing.option_table import Option
 
@@ -26,6 +27,31 @@ def parse_integer(text: str) -> int:
     raise ValueError(
         f"give a whole number, such as 1000000, 1_000_000, 1e6, 500k or 2M; got {text!r}"
     )
+
+
+TEXTS = ("negative_prompt",)
+"""Fields that hold a text of the user, or None."""
+
+
+def refuse_none_word(arguments: Sequence[str], options: Mapping[str, Option]) -> None:
+    """Refuse the word None for an option that holds a text and is not set: it would be read as no
+    text, where a user may mean the word.
+
+    Args:
+        arguments: words after the verb and its recipe or folder.
+        options: options of the command by name.
+
+    Raises:
+        ValueError: the message says how to give the word, and how to give no text.
+    """
+    unset = [f"--{name}" for name, o in options.items() if o.field in TEXTS and o.default is None]
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    for name, value in pairwise(words):
+        if name.replace("_", "-") in unset and value == "None":
+            raise ValueError(
+                f"{name} None: the word None unsets an option, and this one is not set. Leave the "
+                f"option out, or for a text of this word type {name} ' None', with a space"
+            )
 
 
 def expand_flags(arguments: Sequence[str], options: Mapping[str, Option]) -> list[str]:

@@ -10,7 +10,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from pippin.cli.parsing.common_options import Groups, common_help
-from pippin.cli.parsing.flags import expand_flags, parse_integer
+from pippin.cli.parsing.flags import expand_flags, parse_integer, refuse_none_word
 from pippin.cli.parsing.option_table import option_table
 from pippin.cli.parsing.verb_help import HELP
 from pippin.config import ConfigError
@@ -166,10 +166,12 @@ def parse(
         print_text(common_help(kind, prog, default, common))
         raise SystemExit(0)
     words = ["--help" if word == "--help-all" else word for word in arguments]
+    options = option_table(kind, default)
+    refuse_none_word(words, options)
     return tyro.cli(
         kind,
         prog=prog,
-        args=expand_flags(words, option_table(kind, default)),
+        args=expand_flags(words, options),
         default=tyro.MISSING_NONPROP if default is None else default,
         registry=_registry,
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),

@@ -121,17 +121,22 @@ def cache_ingredients(
     source: ImageSource, encoder: Encoder, config: CacheConfig
 ) -> dict[str, Any]:
     """Everything that determines the content of a cache, as JSON values by name."""
+    images = {"source": source.source_hash(), "split": source.split}
+    return images | known_ingredients(source.config, encoder, config)
+
+
+def known_ingredients(data: Config, encoder: Encoder, config: CacheConfig) -> dict[str, Any]:
+    """The ingredients that are known before the images are read."""
     values = {
         "cache_version": CACHE_VERSION,
         "autoencoder": encoder.fingerprint,
-        "source": source.source_hash(),
-        "split": source.split,
         "dtype": config.dtype,
-        **{f"data.{path}": value for path, value in protocol(source.config).items()},
+        **{f"data.{path}": value for path, value in protocol(data).items()},
     }
     for path in PLACES:
         values.pop(f"data.{path}", None)
-    return json.loads(json.dumps(values))
+    known: dict[str, Any] = json.loads(json.dumps(values))
+    return known
 
 
 def cache_key(ingredients: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Add a column of captions to a custom data set, by a captioning model or from a file."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -12,6 +12,7 @@ from torch import Tensor
 from pippin.data.config import ImagesConfig
 from pippin.data.folder.caption_column import add_caption_column, read_caption_file
 from pippin.data.folder.listing import Entry, list_images
+from pippin.data.folder.metadata_columns import MAIN
 from pippin.images.files import UnreadableImageError, read_image
 from pippin.system.lines import append_lines, read_lines
 from pippin.system.lock import folder_lock
@@ -40,7 +41,7 @@ class RecaptionResult:
     """The metadata file."""
     written: int
     kept: int
-    """Images that had a caption in this column before."""
+    """Images that had a caption in this column before, or that keep their main one."""
     empty: int
     """Images without a caption now, apart from unreadable ones."""
     unread: Mapping[str, str] = field(default_factory=dict)
@@ -81,6 +82,7 @@ def write_captions(
     fingerprint: str,
     batch_size: int,
     progress: Progress,
+    keep_main: bool = False,
 ) -> RecaptionResult:
     """Describe every image that has no caption in the column.
 
@@ -94,6 +96,7 @@ def write_captions(
         fingerprint: fingerprint of the captioner: the hidden file of another one is not read.
         batch_size: images per batch.
         progress: called after each batch.
+        keep_main: leave out images with a main caption, which training reads for an empty cell.
 
     Raises:
         ValueError, OSError: see :func:`pippin.data.folder.caption_column.add_caption_column`.
@@ -104,7 +107,8 @@ def write_captions(
     with folder_lock(folder):
         journal = folder / f".{column}-{fingerprint}.jsonl"
         captions = _read_journal(journal)
-        pending = [e for e in entries if not e.captions.get(column) and e.name not in captions]
+        lacking = lacking_captions(entries, column, keep_main=keep_main)
+        pending = [entry for entry in lacking if entry.name not in captions]
         unread: dict[str, str] = {}
         model = captioner() if pending else None
         for start in range(0, len(pending), batch_size):
@@ -114,9 +118,17 @@ def write_captions(
             append_lines(journal, ({"file_name": n, "caption": c} for n, c in batch.items()))
             captions |= batch
             progress(min(start + batch_size, len(pending)), len(pending))
-        result = _write_column(data, column, entries, captions, unread=unread)
+        result = _write_column(data, column, entries, captions, unread=unread, keep_main=keep_main)
         journal.unlink(missing_ok=True)
     return result if model is None else replace(result, num_truncated=model.num_truncated)
+
+
+def lacking_captions(
+    entries: Sequence[Entry], column: str, *, keep_main: bool = False
+) -> list[Entry]:
+    """Images without a caption in a column; with ``keep_main`` only those without a main one."""
+    kinds = (column, MAIN) if keep_main else (column,)
+    return [entry for entry in entries if not any(map(entry.captions.get, kinds))]
 
 
 def _entries(data: ImagesConfig) -> list[Entry]:
@@ -152,10 +164,11 @@ def _write_column(
     captions: Mapping[str, str],
     unread: Mapping[str, str] | None = None,
     unknown: tuple[str, ...] = (),
+    keep_main: bool = False,
 ) -> RecaptionResult:
     """Write the column, and count captions."""
     unread = unread or {}
-    lacking = [entry.name for entry in entries if not entry.captions.get(column)]
+    lacking = [entry.name for entry in lacking_captions(entries, column, keep_main=keep_main)]
     written = sum(bool(captions.get(name)) for name in lacking)
     if not written and len(lacking) == len(entries):  # create no file without captions
         first = "".join(f", such as {name}: {reason}" for name, reason in [*unread.items()][:1])

@@ -37,10 +37,16 @@ class NamedModel:
     """Command or setting that brings what is missing."""
 
 
-def named_models(recipe: Recipe) -> list[NamedModel]:
-    """Autoencoder, text encoders, networks of the evaluation and initial weights of a recipe."""
+def named_models(recipe: Recipe, captioner: str | None = None) -> list[NamedModel]:
+    """Autoencoder, text encoders, networks of the evaluation and initial weights of a recipe.
+
+    Args:
+        recipe: the recipe.
+        captioner: a captioning model beside them; None = none.
+    """
     evaluation = recipe.evaluation
     models = [_autoencoder(recipe)]
+    models += [] if captioner is None else [_model("captioner", captioner)]
     if reads_text(recipe):
         models += [
             _model(f"text.source.{number}", source)

@@ -97,15 +97,8 @@ def _reconstruct_at(
     )
     if wanted.name in weight_names(state):
         return result
-    profiles = run.recipe().train.snapshot_profiles
-    stored = _stored_averages(profiles, end, checkpoint)
     damaged: list[str] = []
-    for images, path in list_snapshots(run.snapshots).items():
-        if images < end and _is_intact(path, damaged):
-            stored += _stored_averages(profiles, images, path)
-    solution = reconstruct(
-        [average.profile for average in stored], Profile(gamma_of(wanted.sigma_rel), end)
-    )
+    weights = reconstruct_weights(run, checkpoint, wanted, damaged)
     facts = {
         "weights": wanted.name,
         "images_seen": end,
@@ -113,13 +106,53 @@ def _reconstruct_at(
         "average": wanted.name,
     }
     target = run.average(wanted.name)
-    save_average(target, weighted_sum(stored, solution.weights), facts)
+    save_average(target, weights.tensors, facts)
     return replace(
         result,
         path=target,
+        sources=weights.sources,
+        relative_error=weights.relative_error,
+        skipped=(*problems, *damaged),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructedWeights:
+    """Weights of an average, and how they were made."""
+
+    tensors: dict[str, Tensor]
+    sources: int
+    """Number of stored averages used."""
+    relative_error: float
+    """Error of the profile."""
+
+
+def reconstruct_weights(
+    run: RunFolder, checkpoint: Path, wanted: PowerProfile, damaged: list[str]
+) -> ReconstructedWeights:
+    """Reconstruct an average where an intact checkpoint ends; nothing is written.
+
+    Args:
+        run: the run.
+        checkpoint: folder of the checkpoint.
+        wanted: the average.
+        damaged: gets the reasons why snapshots were not used.
+
+    Raises:
+        ValueError: an impossible width.
+    """
+    profiles, end = run.recipe().train.snapshot_profiles, load_state(checkpoint)["images_seen"]
+    stored = _stored_averages(profiles, end, checkpoint)
+    for images, path in list_snapshots(run.snapshots).items():
+        if images < end and _is_intact(path, damaged):
+            stored += _stored_averages(profiles, images, path)
+    solution = reconstruct(
+        [average.profile for average in stored], Profile(gamma_of(wanted.sigma_rel), end)
+    )
+    return ReconstructedWeights(
+        tensors=weighted_sum(stored, solution.weights),
         sources=len(stored),
         relative_error=solution.relative_error,
-        skipped=(*problems, *damaged),
     )
 
 
