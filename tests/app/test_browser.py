@@ -112,3 +112,19 @@ def test_two_models_sweep_a_control(pair_page, tab, tmp_path):
     tab.get_by_label("beta", exact=True).fill("1")
     draw(tab, "grid", 4)
     tab.screenshot(path=tmp_path / "grid.png", full_page=True)
+
+
+def test_copy_buttons_keep_their_label_without_focus(text_page, tab):
+    """Safari leaves the focus on the page when a button is clicked."""
+    tab.goto(text_page)
+    tab.wait_for_selector("#images-copy-command")
+    click = "document.activeElement.blur(), document.getElementById('images-copy-command').click()"
+    button = tab.locator("#images-copy-command")
+    tab.evaluate(click)
+    tab.wait_for_function(
+        "document.getElementById('images-copy-command').textContent == 'Draw first'"
+    )
+    tab.evaluate(click)  # before the label is back
+    tab.wait_for_timeout(3000)
+    assert button.text_content().strip() == "Copy command"
+    assert tab.locator("#images-draw").is_visible()

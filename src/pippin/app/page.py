@@ -24,8 +24,10 @@ PLACEHOLDER = '<p class="play-hint">Press Draw.</p>'
 INTERVAL = (-3.0, 3.0)
 """Guidance interval that the page proposes, in log-SNR."""
 LAMBDAS, BETAS = "1, 2, 3, 5", "1, 1.5, 2"
+COPY_BUTTONS = (("Copy command", "copy-command"), ("Copy Python", "copy-python"))
+"""(label, end of the element id)."""
 COPY = """(text) => {
-    const button = document.activeElement, label = button.textContent;
+    const button = document.getElementById("BUTTON"), label = "LABEL";
     const show = (words) => {
         button.textContent = words;
         setTimeout(() => { button.textContent = label; }, 1200);
@@ -43,6 +45,7 @@ COPY = """(text) => {
     if (!navigator.clipboard) { byHand(); return; }
     navigator.clipboard.writeText(text).then(() => show("Copied"), byHand);
 }"""
+"""Program of a copy button. It names the button, since Safari focuses no button on a click."""
 
 
 def build_page(session: PlaySession) -> gr.Blocks:
@@ -196,8 +199,8 @@ def _drawing(session: PlaySession, inputs: Inputs, build: BuildSheet, *, api_nam
         start = gr.Button("Draw", variant="primary", elem_id=f"{api_name}-draw", min_width=90)
         stop = gr.Button("Stop", elem_id=f"{api_name}-stop", min_width=90)
         copies = [
-            gr.Button(f"Copy {what}", elem_id=f"{api_name}-copy-{what.lower()}", min_width=120)
-            for what in ("command", "Python")
+            gr.Button(label, elem_id=f"{api_name}-{name}", min_width=120)
+            for label, name in COPY_BUTTONS
         ]
     status = gr.HTML(elem_id=f"{api_name}-status")
     gallery = gr.HTML(PLACEHOLDER, elem_id=f"{api_name}-gallery")
@@ -229,8 +232,9 @@ def _drawing(session: PlaySession, inputs: Inputs, build: BuildSheet, *, api_nam
         concurrency_limit=1,
     )
     stop.click(None, cancels=[drawn])
-    for button, code in zip(copies, codes, strict=True):
-        button.click(None, [code], js=COPY)
+    for button, code, (label, name) in zip(copies, codes, COPY_BUTTONS, strict=True):
+        program = COPY.replace("BUTTON", f"{api_name}-{name}").replace("LABEL", label)
+        button.click(None, [code], js=program)
 
 
 def _with_notes(
