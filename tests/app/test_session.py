@@ -11,7 +11,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from pippin.app.commands import python_program, sample_commands
 from pippin.app.session import PlaySession
-from pippin.app.updates import updates
+from pippin.app.updates import MEMORY_ADVICE, describe, updates
 from pippin.cli.main import main
 from pippin.config import ConfigError
 from pippin.sampling.sample import draw
@@ -149,6 +149,18 @@ def test_an_error_while_drawing_leaves_the_finished_images(session, form, monkey
     assert first.gallery.count("<img ") == last.gallery.count("<img ") == 4
     assert last.gallery.count("play-empty") == 1
     assert "non-finite" in last.status and last.command == start.command != ""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+    ],
+)
+def test_full_memory_gives_advice(error):
+    assert describe(error) == MEMORY_ADVICE
 
 
 def test_text_and_classes_do_not_stand_side_by_side(model):
