@@ -85,6 +85,13 @@ def test_every_sweep_changes_one_setting(session, form, name):
     assert len(commands) == len(set(commands)) == 3
 
 
+def test_a_sweep_of_the_crop_size_ends_at_the_whole_image_without_a_position(session, form):
+    sheet = session.sweep(session.read(form | {"crop_top": 1.0}), "crop_size", 3)
+    requests = [request.config.control for request in sheet.requests]
+    assert [request.crop_corner[0] > 0 for request in requests] == [True, True, False]
+    assert requests[-1].crop_size is None
+
+
 def test_a_grid_has_every_pair_of_scales(session, form):
     sheet = session.grid(session.read(form), (1.0, 3.0), (0.5, 1.0, 2.0))
     scales = [

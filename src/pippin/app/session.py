@@ -272,9 +272,12 @@ class PlaySession:
 
 
 def _with_value(settings: PlaySettings, name: SweepName, value: Any) -> PlaySettings:
-    """Settings with another value of a sweep's control."""
+    """Settings with another value of a sweep's control, possible at each of them."""
     if name in settings.controls:
-        return replace(settings, controls={**settings.controls, name: value})
+        chosen = {**settings.controls, name: value}
+        if name == "crop_size" and value == 1:  # the whole image has no other position
+            chosen |= {side: 0.0 for side in ("crop_top", "crop_left") if side in chosen}
+        return replace(settings, controls=chosen)
     if name == "semantic_scale":
         return _with_lambda(settings, value)
     return replace(settings, **{name: value})
