@@ -175,3 +175,17 @@ def test_text_and_classes_do_not_stand_side_by_side(model):
     text.__dict__["kind"] = "text"
     with pytest.raises(ConfigError, match="must read the same"):
         PlaySession([model, text])
+
+
+def test_only_a_text_model_of_emoji_says_which_prompts_it_knows(session, model):
+    text = replace(model)
+    text.__dict__["kind"] = "text"
+    of_text = PlaySession([text])
+    assert of_text.defaults.prompt == "smiling cat" and "names of emoji" in of_text.prompt_hint
+    assert session.defaults.prompt == session.class_names[0] and session.prompt_hint == ""
+
+
+def test_controls_that_training_kept_constant_are_named(model, monkeypatch):
+    monkeypatch.setattr(type(model), "constant_controls", lambda _: ("flip", "original size"))
+    (remark,) = PlaySession([model]).remarks()
+    assert "also reads flip, original size. All its training images had the same" in remark

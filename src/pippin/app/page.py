@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page of the playground: gradio components around a session.
 
-Only this module imports gradio. Values reach the session as the browser sent them
-(``preprocess=False``), so that all checks, and their words, are pippin's.
+Only this module and :mod:`pippin.app.server` import gradio. Values reach the session as the
+browser sent them (``preprocess=False``), so that all checks, and their words, are pippin's.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +20,7 @@ from pippin.app.updates import updates
 Inputs = dict[str, Any]
 """Name of a value of the form -> its component."""
 BuildSheet = Callable[[Mapping[str, Any]], Sheet]
-PLACEHOLDER = '<p class="play-hint">Press Draw.</p>'
+PLACEHOLDER = '<p class="play-hint">Press Draw. {}</p>'
 INTERVAL = (-3.0, 3.0)
 """Guidance interval that the page proposes, in log-SNR."""
 LAMBDAS, BETAS = "1, 2, 3, 5", "1, 1.5, 2"
@@ -203,7 +203,7 @@ def _drawing(session: PlaySession, inputs: Inputs, build: BuildSheet, *, api_nam
             for label, name in COPY_BUTTONS
         ]
     status = gr.HTML(elem_id=f"{api_name}-status")
-    gallery = gr.HTML(PLACEHOLDER, elem_id=f"{api_name}-gallery")
+    gallery = gr.HTML(PLACEHOLDER.format(session.prompt_hint), elem_id=f"{api_name}-gallery")
     with gr.Accordion("The same images by command or in Python", open=False):
         codes = [
             gr.Code(
