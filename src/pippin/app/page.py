@@ -24,6 +24,12 @@ PLACEHOLDER = '<p class="play-hint">Press Draw. {}</p>'
 INTERVAL = (-3.0, 3.0)
 """Guidance interval that the page proposes, in log-SNR."""
 LAMBDAS, BETAS = "1, 2, 3, 5", "1, 1.5, 2"
+STOP = """() => {
+    const bar = document.querySelector("#STATUS progress"), words = bar && bar.nextElementSibling;
+    if (!bar || bar.value >= bar.max || words.textContent.endsWith("stopped")) { return; }
+    words.textContent += ", stopped";
+}"""
+"""Program of a stop button: no further update comes, so the status would look unfinished."""
 COPY_BUTTONS = (("Copy command", "copy-command"), ("Copy Python", "copy-python"))
 """(label, end of the element id)."""
 COPY = """(text) => {
@@ -232,6 +238,7 @@ def _drawing(session: PlaySession, inputs: Inputs, build: BuildSheet, *, api_nam
         concurrency_limit=1,
     )
     stop.click(None, cancels=[drawn])
+    stop.click(None, js=STOP.replace("STATUS", f"{api_name}-status"))
     for button, code, (label, name) in zip(copies, codes, COPY_BUTTONS, strict=True):
         program = COPY.replace("BUTTON", f"{api_name}-{name}").replace("LABEL", label)
         button.click(None, [code], js=program)
