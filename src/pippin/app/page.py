@@ -171,6 +171,7 @@ def _grid_tab(session: PlaySession, inputs: Inputs) -> None:
     """One seed, lambda x beta; a scale that no model takes stays at its default."""
     by_semantics, by_control = session.guided_by_semantics, session.guided_by_control
     defaults = session.defaults
+    varied = by_control and session.controls  # otherwise beta guides by one value
     with gr.Tab("Guidance"):
         gr.HTML("<p>The first seed, at every pair of guidance scales.</p>")
         with gr.Row():
@@ -180,7 +181,7 @@ def _grid_tab(session: PlaySession, inputs: Inputs) -> None:
                 visible=by_semantics,
             )
             betas = gr.Textbox(
-                BETAS if by_control else f"{defaults.control_scale:g}",
+                BETAS if varied else f"{defaults.control_scale:g}",
                 label="beta",
                 visible=by_control,
             )
