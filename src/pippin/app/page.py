@@ -139,7 +139,7 @@ def _control_input(control: PlayControl) -> Any:
         step=control.step,
         label=control.label,
         info=control.info or None,
-        min_width=130,
+        min_width=200,  # one in a row beside the images, so that no label breaks
     )
 
 

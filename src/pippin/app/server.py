@@ -19,6 +19,8 @@ LOOPBACK = "127.0.0.1"
 FIRST_PORT, NUM_PORTS = 7860, 100
 FONTS = ("system-ui", "sans-serif")
 MONOSPACE_FONTS = ("ui-monospace", "monospace")
+SMALL_TILE, LARGE_TILE = 88, 176
+"""Smallest width of an image on a wide page, in pixels of the page."""
 
 
 def require_gradio() -> None:
@@ -118,9 +120,17 @@ def serve(session: "PlaySession", address: str = LOOPBACK, port: int | None = No
         max_file_size="1kb",  # the page takes no files
         app_kwargs={"middleware": _host_check(address)},
         theme=theme,
-        css=files("pippin.app").joinpath("page.css").read_text(encoding="utf-8"),
+        css=_css(session),
     )
     return page
+
+
+def _css(session: "PlaySession") -> str:
+    """Styles of the page; images of more pixels are shown larger."""
+    side = max(model.run.recipe.data.resolution for model in session.models)
+    tile = SMALL_TILE if side <= 2 * SMALL_TILE else LARGE_TILE
+    styles = files("pippin.app").joinpath("page.css").read_text(encoding="utf-8")
+    return f":root {{ --play-tile: {tile}px; }}\n{styles}"
 
 
 def _host_check(address: str) -> list[Any]:
