@@ -80,8 +80,12 @@ def _form(session: PlaySession) -> Inputs:
         )
     with gr.Row():
         highest = max(64, defaults.steps)
-        inputs["steps"] = gr.Slider(1, highest, defaults.steps, step=1, label="steps")
-        inputs["solver"] = gr.Dropdown(list(SOLVERS), value=defaults.solver, label="solver")
+        inputs["steps"] = gr.Slider(
+            1, highest, defaults.steps, step=1, label="steps", scale=3, min_width=150
+        )
+        inputs["solver"] = gr.Dropdown(
+            list(SOLVERS), value=defaults.solver, label="solver", scale=2, min_width=90
+        )
     scales = (
         (session.guided_by_semantics, "semantic_scale", 10.0),
         (session.guided_by_control, "control_scale", 4.0),
@@ -211,7 +215,7 @@ def _drawing(session: PlaySession, inputs: Inputs, build: BuildSheet, *, api_nam
         ]
     status = gr.HTML(elem_id=f"{api_name}-status")
     gallery = gr.HTML(PLACEHOLDER.format(session.prompt_hint), elem_id=f"{api_name}-gallery")
-    with gr.Accordion("The same images by command or in Python", open=False):
+    with gr.Accordion("Command and Python program", open=False):
         codes = [
             gr.Code(
                 label=label,
