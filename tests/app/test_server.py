@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Address, port and extra of the playground, without gradio."""
 
+import asyncio
 import socket
 
 import pytest
 
 from pippin.app import server
-from pippin.app.server import free_port, is_loopback, require_gradio
+from pippin.app.server import RefusedFiles, free_port, is_loopback, require_gradio
 from pippin.cli.main import main
 from pippin.config import ConfigError
 
@@ -40,6 +41,33 @@ def test_a_port_in_use_is_refused_and_skipped(monkeypatch):
 def test_an_address_of_another_machine_is_refused():
     with pytest.raises(ConfigError, match=r"--address 192\.0\.2\.1 is not an address of this"):
         free_port("192.0.2.1", None)  # reserved for documentation
+
+
+@pytest.mark.parametrize(
+    ("path", "refused"),
+    [
+        ("/gradio_api/file=https://example.org/x.png", True),
+        ("/gradio_api/file=/etc/hostname", True),
+        ("/gradio_api/file/etc/hostname", True),
+        ("/gradio_api/proxy=https://example.org", True),
+        ("/gradio_api/upload", True),
+        ("/gradio_api/process_recording", True),
+        ("/", False),
+        ("/gradio_api/queue/join", False),
+        ("/assets/file-upload.js", False),
+    ],
+)
+def test_routes_of_files_are_refused(path, refused):
+    passed, answers = [], []
+
+    async def app(scope, receive, send):
+        passed.append(scope["path"])
+
+    async def send(message):
+        answers.append(message.get("status"))
+
+    asyncio.run(RefusedFiles(app)({"type": "http", "path": path}, None, send))
+    assert (passed, answers) == (([], [403, None]) if refused else ([path], []))
 
 
 def test_without_the_extra_the_command_says_how_to_install_it(monkeypatch, capsys):
