@@ -78,3 +78,14 @@ def test_without_the_extra_the_command_says_how_to_install_it(monkeypatch, capsy
         require_gradio()
     assert main(["play"]) == 2
     assert "pip install" in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_refused_before_a_run_is_opened(monkeypatch, capsys):
+    monkeypatch.setattr(server, "find_spec", lambda _: True)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["play", "no/such/run", "--port", str(port)]) == 2
+    message = capsys.readouterr().err
+    assert f"port {port} of 127.0.0.1 cannot be used" in message and "no/such/run" not in message

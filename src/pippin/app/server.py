@@ -98,7 +98,6 @@ def serve(session: "PlaySession", address: str = LOOPBACK, port: int | None = No
         ConfigError: gradio is missing, or address or port cannot be used.
     """
     require_gradio()
-    port = free_port(address, port)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     import gradio as gr
 
@@ -110,7 +109,7 @@ def serve(session: "PlaySession", address: str = LOOPBACK, port: int | None = No
     )
     page.launch(
         server_name=address,
-        server_port=port,
+        server_port=free_port(address, port),  # late: others may take a port meanwhile
         prevent_thread_lock=True,
         quiet=True,
         share=False,
