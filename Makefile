@@ -2,6 +2,8 @@
 # release.
 PYTHON ?= python3
 VENV   := .venv
+# Environment of `make test-ui`: gradio needs an older Pillow than the other tests.
+UI_VENV := .venv-ui
 BIN    := $(VENV)/bin
 # Index of torch and torchvision, such as https://download.pytorch.org/whl/cpu for a build without
 # CUDA; empty = pip's default index.
@@ -18,7 +20,7 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest $(WORKERS)
 # Files or folders whose tests `make coverage` runs.
 TESTS ?= tests
 
-.PHONY: demo test coverage docs lint dist clean
+.PHONY: demo test test-ui test-page coverage docs lint dist clean
 
 demo: $(VENV)/.installed
 	$(BIN)/pippin demo --budget $(BUDGET)
@@ -29,6 +31,14 @@ test: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/python scripts/largest.py
 	$(PYTEST)
+
+# The playground over HTTP and in Debian's Chromium, /usr/bin/chromium.
+test-ui:
+	$(MAKE) VENV=$(UI_VENV) test-page
+
+test-page: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --editable '.[ui]' playwright
+	$(BIN)/python -m pytest tests/app
 
 # Lines and branches that no test runs; coverage/index.html shows them in the sources.
 coverage: $(VENV)/.installed-dev
@@ -67,4 +77,4 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache site coverage .coverage*
+	rm -rf $(VENV) $(UI_VENV) dist .mypy_cache .ruff_cache .pytest_cache site coverage .coverage*

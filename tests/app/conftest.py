@@ -48,7 +48,8 @@ def form(session):
 
 
 PROGRAM = """
-import socket, sys
+import signal, socket, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 connect, lookup = socket.socket.connect, socket.getaddrinfo
 def recorded_connect(own, address):
     print("reached:", address[0] if isinstance(address, tuple) else "local", file=sys.stderr)

@@ -71,14 +71,29 @@ def test_a_default_configuration_needs_no_options():
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=40))
 def test_any_prompt_reads_back(prompt):
     config = replace(DEFAULT, negative_prompt=prompt or None)
-    command = read_back(prompt, DEFAULT)
-    assert command.prompts == (prompt,)
+    command = read_back(prompt, config)
+    assert command.prompts == (prompt,) and command.sampling == config
     program = python_program((MODEL,), sheet_of(prompt, config))
     compile(program, "program", "exec")
     assert repr(prompt) in program
 
 
-@pytest.mark.parametrize("prompt", ["--seeds", "'; rm -rf x; '", "$(x) `x`", '"\\"', "a\nb", ""])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "--seeds",
+        "'; rm -rf x; '",
+        "$(x) `x`",
+        '"\\"',
+        "a\nb",
+        "",
+        " ",
+        "None",
+        "/etc/passwd",
+        "x.txt",
+        "a,b",
+    ],
+)
 def test_prompts_that_a_shell_or_a_parser_could_misread(prompt):
     assert read_back(prompt, CHANGED).prompts == (prompt,)
 

@@ -59,6 +59,7 @@ def test_missing_values_take_defaults():
         ({"prompt": "a\x1b[2J"}, r"the prompt has the control character U\+001B at position 2"),
         ({"prompt": "\ud800"}, r"U\+D800"),
         ({"negative_prompt": "\x00"}, r"the negative prompt has the control character U\+0000"),
+        ({"negative_prompt": "None"}, "means no negative prompt in commands: write none"),
         ({"prompt": 3}, "prompt must be text; got 3"),
     ],
 )

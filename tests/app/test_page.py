@@ -95,6 +95,12 @@ def test_other_host_names_are_refused(page):
         fetch(page, "config", Host="example.org")
 
 
+def test_files_of_this_machine_are_refused(page, pair_page):
+    for path in (pair_page[1], "/etc/hostname", "https://example.org/x.png"):
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            fetch(page, f"gradio_api/file={path}")
+
+
 def test_the_server_reaches_no_other_machine(page, pair_page):
     fetch(page, "config")
     hosts = set(re.findall(r"^reached: (.*)$", pair_page[1].read_text(), re.M))

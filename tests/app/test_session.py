@@ -11,7 +11,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from pippin.app.commands import python_program, sample_commands
 from pippin.app.session import PlaySession
-from pippin.app.updates import updates
+from pippin.app.updates import MEMORY_ADVICE, describe, updates
 from pippin.cli.main import main
 from pippin.config import ConfigError
 from pippin.sampling.sample import draw
@@ -85,6 +85,13 @@ def test_every_sweep_changes_one_setting(session, form, name):
     assert len(commands) == len(set(commands)) == 3
 
 
+def test_a_sweep_of_the_crop_size_ends_at_the_whole_image_without_a_position(session, form):
+    sheet = session.sweep(session.read(form | {"crop_top": 1.0}), "crop_size", 3)
+    requests = [request.config.control for request in sheet.requests]
+    assert [request.crop_corner[0] > 0 for request in requests] == [True, True, False]
+    assert requests[-1].crop_size is None
+
+
 def test_a_grid_has_every_pair_of_scales(session, form):
     sheet = session.grid(session.read(form), (1.0, 3.0), (0.5, 1.0, 2.0))
     scales = [
@@ -151,8 +158,34 @@ def test_an_error_while_drawing_leaves_the_finished_images(session, form, monkey
     assert "non-finite" in last.status and last.command == start.command != ""
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+    ],
+)
+def test_full_memory_gives_advice(error):
+    assert describe(error) == MEMORY_ADVICE
+
+
 def test_text_and_classes_do_not_stand_side_by_side(model):
     text = replace(model)
     text.__dict__["kind"] = "text"
     with pytest.raises(ConfigError, match="must read the same"):
         PlaySession([model, text])
+
+
+def test_only_a_text_model_of_emoji_says_which_prompts_it_knows(session, model):
+    text = replace(model)
+    text.__dict__["kind"] = "text"
+    of_text = PlaySession([text])
+    assert of_text.defaults.prompt == "smiling cat" and "names of emoji" in of_text.prompt_hint
+    assert session.defaults.prompt == session.class_names[0] and session.prompt_hint == ""
+
+
+def test_controls_that_training_kept_constant_are_named(model, monkeypatch):
+    monkeypatch.setattr(type(model), "constant_controls", lambda _: ("flip", "original size"))
+    (remark,) = PlaySession([model]).remarks()
+    assert "also reads flip, original size. All its training images had the same" in remark

@@ -66,7 +66,7 @@ def read_settings(form: Mapping[str, Any], controls: Sequence[PlayControl]) -> P
     }
     return PlaySettings(
         prompt=read_text("prompt", form.get("prompt", "")),
-        negative_prompt=read_text("negative prompt", form.get("negative_prompt", "")),
+        negative_prompt=_read_negative_prompt(form.get("negative_prompt", "")),
         first_seed=read_integer("first seed", form.get("first_seed", 0), 0, MAX_SETTING),
         count=read_integer("number of images", form.get("count", 16), 1, MAX_IMAGES),
         solver=solver,
@@ -123,6 +123,17 @@ def read_text(label: str, text: object) -> str:
         raise ConfigError(
             f"the {label} has the control character U+{ord(acting):04X} at position "
             f"{text.index(acting) + 1}: remove it"
+        )
+    return text
+
+
+def _read_negative_prompt(value: object) -> str:
+    """The negative prompt, which ``pippin sample --negative-prompt`` must be able to give."""
+    text = read_text("negative prompt", value)
+    if text == "None":
+        raise ConfigError(
+            "the negative prompt None means no negative prompt in commands: write none, or leave "
+            "it empty"
         )
     return text
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page of the playground: gradio components around a session.
 
-Only this module imports gradio. Values reach the session as the browser sent them
-(``preprocess=False``), so that all checks, and their words, are pippin's.
+Only this module and :mod:`pippin.app.server` import gradio. Values reach the session as the
+browser sent them (``preprocess=False``), so that all checks, and their words, are pippin's.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,12 +20,20 @@ from pippin.app.updates import updates
 Inputs = dict[str, Any]
 """Name of a value of the form -> its component."""
 BuildSheet = Callable[[Mapping[str, Any]], Sheet]
-PLACEHOLDER = '<p class="play-hint">Press Draw.</p>'
+PLACEHOLDER = '<p class="play-hint">Press Draw. {}</p>'
 INTERVAL = (-3.0, 3.0)
 """Guidance interval that the page proposes, in log-SNR."""
 LAMBDAS, BETAS = "1, 2, 3, 5", "1, 1.5, 2"
+STOP = """() => {
+    const bar = document.querySelector("#STATUS progress"), words = bar && bar.nextElementSibling;
+    if (!bar || bar.value >= bar.max || words.textContent.endsWith("stopped")) { return; }
+    words.textContent += ", stopped";
+}"""
+"""Program of a stop button: no further update comes, so the status would look unfinished."""
+COPY_BUTTONS = (("Copy command", "copy-command"), ("Copy Python", "copy-python"))
+"""(label, end of the element id)."""
 COPY = """(text) => {
-    const button = document.activeElement, label = button.textContent;
+    const button = document.getElementById("BUTTON"), label = "LABEL";
     const show = (words) => {
         button.textContent = words;
         setTimeout(() => { button.textContent = label; }, 1200);
@@ -43,6 +51,7 @@ COPY = """(text) => {
     if (!navigator.clipboard) { byHand(); return; }
     navigator.clipboard.writeText(text).then(() => show("Copied"), byHand);
 }"""
+"""Program of a copy button. It names the button, since Safari focuses no button on a click."""
 
 
 def build_page(session: PlaySession) -> gr.Blocks:
@@ -71,8 +80,12 @@ def _form(session: PlaySession) -> Inputs:
         )
     with gr.Row():
         highest = max(64, defaults.steps)
-        inputs["steps"] = gr.Slider(1, highest, defaults.steps, step=1, label="steps")
-        inputs["solver"] = gr.Dropdown(list(SOLVERS), value=defaults.solver, label="solver")
+        inputs["steps"] = gr.Slider(
+            1, highest, defaults.steps, step=1, label="steps", scale=3, min_width=150
+        )
+        inputs["solver"] = gr.Dropdown(
+            list(SOLVERS), value=defaults.solver, label="solver", scale=2, min_width=90
+        )
     scales = (
         (session.guided_by_semantics, "semantic_scale", 10.0),
         (session.guided_by_control, "control_scale", 4.0),
@@ -130,7 +143,7 @@ def _control_input(control: PlayControl) -> Any:
         step=control.step,
         label=control.label,
         info=control.info or None,
-        min_width=130,
+        min_width=200,  # one in a row beside the images, so that no label breaks
     )
 
 
@@ -162,6 +175,7 @@ def _grid_tab(session: PlaySession, inputs: Inputs) -> None:
     """One seed, lambda x beta; a scale that no model takes stays at its default."""
     by_semantics, by_control = session.guided_by_semantics, session.guided_by_control
     defaults = session.defaults
+    varied = by_control and session.controls  # otherwise beta guides by one value
     with gr.Tab("Guidance"):
         gr.HTML("<p>The first seed, at every pair of guidance scales.</p>")
         with gr.Row():
@@ -171,7 +185,7 @@ def _grid_tab(session: PlaySession, inputs: Inputs) -> None:
                 visible=by_semantics,
             )
             betas = gr.Textbox(
-                BETAS if by_control else f"{defaults.control_scale:g}",
+                BETAS if varied else f"{defaults.control_scale:g}",
                 label="beta",
                 visible=by_control,
             )
@@ -196,12 +210,12 @@ def _drawing(session: PlaySession, inputs: Inputs, build: BuildSheet, *, api_nam
         start = gr.Button("Draw", variant="primary", elem_id=f"{api_name}-draw", min_width=90)
         stop = gr.Button("Stop", elem_id=f"{api_name}-stop", min_width=90)
         copies = [
-            gr.Button(f"Copy {what}", elem_id=f"{api_name}-copy-{what.lower()}", min_width=120)
-            for what in ("command", "Python")
+            gr.Button(label, elem_id=f"{api_name}-{name}", min_width=120)
+            for label, name in COPY_BUTTONS
         ]
     status = gr.HTML(elem_id=f"{api_name}-status")
-    gallery = gr.HTML(PLACEHOLDER, elem_id=f"{api_name}-gallery")
-    with gr.Accordion("The same images by command or in Python", open=False):
+    gallery = gr.HTML(PLACEHOLDER.format(session.prompt_hint), elem_id=f"{api_name}-gallery")
+    with gr.Accordion("Command and Python program", open=False):
         codes = [
             gr.Code(
                 label=label,
@@ -229,8 +243,10 @@ def _drawing(session: PlaySession, inputs: Inputs, build: BuildSheet, *, api_nam
         concurrency_limit=1,
     )
     stop.click(None, cancels=[drawn])
-    for button, code in zip(copies, codes, strict=True):
-        button.click(None, [code], js=COPY)
+    stop.click(None, js=STOP.replace("STATUS", f"{api_name}-status"))
+    for button, code, (label, name) in zip(copies, codes, COPY_BUTTONS, strict=True):
+        program = COPY.replace("BUTTON", f"{api_name}-{name}").replace("LABEL", label)
+        button.click(None, [code], js=program)
 
 
 def _with_notes(

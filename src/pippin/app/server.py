@@ -4,6 +4,7 @@
 import errno
 import ipaddress
 import os
+import re
 import socket
 from importlib.resources import files
 from importlib.util import find_spec
@@ -19,6 +20,10 @@ LOOPBACK = "127.0.0.1"
 FIRST_PORT, NUM_PORTS = 7860, 100
 FONTS = ("system-ui", "sans-serif")
 MONOSPACE_FONTS = ("ui-monospace", "monospace")
+FILE_ROUTES = re.compile(r"(/gradio_api)?/(file[=/]|proxy=|upload|process_recording)")
+"""Begin of the paths that read, fetch or write files."""
+SMALL_TILE, LARGE_TILE = 88, 176
+"""Smallest width of an image on a wide page, in pixels of the page."""
 
 
 def require_gradio() -> None:
@@ -79,7 +84,7 @@ def serve(session: "PlaySession", address: str = LOOPBACK, port: int | None = No
 
     gradio's usage statistics, its public links, its version check and its web fonts are off.
     Requests for other host names are refused on a loopback address, so that a web page cannot
-    reach the server under a name of its own.
+    reach the server under a name of its own. Requests for files are refused on every address.
 
     Args:
         session: the models.
@@ -93,7 +98,6 @@ def serve(session: "PlaySession", address: str = LOOPBACK, port: int | None = No
         ConfigError: gradio is missing, or address or port cannot be used.
     """
     require_gradio()
-    port = free_port(address, port)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     import gradio as gr
 
@@ -105,7 +109,7 @@ def serve(session: "PlaySession", address: str = LOOPBACK, port: int | None = No
     )
     page.launch(
         server_name=address,
-        server_port=port,
+        server_port=free_port(address, port),  # late: others may take a port meanwhile
         prevent_thread_lock=True,
         quiet=True,
         share=False,
@@ -116,19 +120,47 @@ def serve(session: "PlaySession", address: str = LOOPBACK, port: int | None = No
         enable_monitoring=False,
         footer_links=[],
         max_file_size="1kb",  # the page takes no files
-        app_kwargs={"middleware": _host_check(address)},
+        app_kwargs={"middleware": _middleware(address)},
         theme=theme,
-        css=files("pippin.app").joinpath("page.css").read_text(encoding="utf-8"),
+        css=_css(session),
     )
     return page
 
 
-def _host_check(address: str) -> list[Any]:
-    """Middleware that refuses other host names on a loopback address of IPv4."""
-    if not is_loopback(address) or ":" in address:  # the middleware cannot split [::1]:7860
-        return []
+def _css(session: "PlaySession") -> str:
+    """Styles of the page; images of more pixels are shown larger."""
+    side = max(model.run.recipe.data.resolution for model in session.models)
+    tile = SMALL_TILE if side <= 2 * SMALL_TILE else LARGE_TILE
+    styles = files("pippin.app").joinpath("page.css").read_text(encoding="utf-8")
+    return f":root {{ --play-tile: {tile}px; }}\n{styles}"
+
+
+class RefusedFiles:
+    """ASGI middleware that refuses gradio's routes of files and recordings.
+
+    The page has none, and a request for ``file=URL`` would make the server fetch that URL.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer 403 on the routes of files; pass everything else on."""
+        if scope["type"] != "http" or not FILE_ROUTES.match(scope["path"]):
+            await self.app(scope, receive, send)
+            return
+        head = [(b"content-type", b"text/plain")]
+        await send({"type": "http.response.start", "status": 403, "headers": head})
+        await send({"type": "http.response.body", "body": b"this page has no files"})
+
+
+def _middleware(address: str) -> list[Any]:
+    """Middleware that refuses files, and other host names on a loopback address of IPv4."""
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+    refused = [Middleware(RefusedFiles)]
+    if not is_loopback(address) or ":" in address:  # TrustedHost cannot split [::1]:7860
+        return refused
     hosts = [LOOPBACK, "localhost", address]
-    return [Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]
+    return [Middleware(TrustedHostMiddleware, allowed_hosts=hosts), *refused]

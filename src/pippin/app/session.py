@@ -24,6 +24,7 @@ DEFAULT_STEPS = 16
 """Largest default number of steps; more can be chosen."""
 EMOJI_PROMPT = "smiling cat"
 """First prompt for a model of the embedded images, which do not have everything."""
+EMOJI_HINT = "The model knows names of emoji, such as red apple or sleeping face."
 SweepName = str
 """Name of a control, ``semantic_scale``, ``control_scale`` or ``steps``."""
 
@@ -127,8 +128,13 @@ class PlaySession:
     def _first_prompt(self) -> str:
         if self.kind == "classes":
             return self.class_names[0]
+        return EMOJI_PROMPT if self.prompt_hint else ""
+
+    @property
+    def prompt_hint(self) -> str:
+        """Prompts that the text model knows, in a sentence; empty where unknown."""
         is_emoji = isinstance(self.models[0].run.recipe.data, OpenMojiConfig)
-        return EMOJI_PROMPT if self.kind == "text" and is_emoji else ""
+        return EMOJI_HINT if self.kind == "text" and is_emoji else ""
 
     def read(self, form: Mapping[str, Any]) -> PlaySettings:
         """Check the values of the page; see :func:`read_settings`."""
@@ -262,8 +268,8 @@ class PlaySession:
         for model in self.models:
             if constant := model.constant_controls():
                 remarks.append(
-                    f"{model.source} reads {', '.join(constant)}, but all its training images "
-                    "had one value: there is no control for it"
+                    f"{model.source} also reads {', '.join(constant)}. All its training images "
+                    "had the same, so there is no control for that"
                 )
             own = {control.name for control in model.controls}
             if missing := [one.label for one in self.controls if one.name not in own]:
@@ -272,9 +278,12 @@ class PlaySession:
 
 
 def _with_value(settings: PlaySettings, name: SweepName, value: Any) -> PlaySettings:
-    """Settings with another value of a sweep's control."""
+    """Settings with another value of a sweep's control, possible at each of them."""
     if name in settings.controls:
-        return replace(settings, controls={**settings.controls, name: value})
+        chosen = {**settings.controls, name: value}
+        if name == "crop_size" and value == 1:  # the whole image has no other position
+            chosen |= {side: 0.0 for side in ("crop_top", "crop_left") if side in chosen}
+        return replace(settings, controls=chosen)
     if name == "semantic_scale":
         return _with_lambda(settings, value)
     return replace(settings, **{name: value})

@@ -11,6 +11,7 @@ from pippin.app.gallery import problem_html, sheet_html, status_html
 from pippin.app.session import PlaySession
 from pippin.app.sheet import Request, Sheet
 from pippin.images.display import png_uri
+from pippin.system.main_memory import is_out_of_memory
 from pippin.system.text import print_text
 
 MEMORY_ADVICE = "there is not enough memory: ask for a smaller aspect, or close other programs"
@@ -60,8 +61,7 @@ def updates(session: PlaySession, build: Build) -> Iterator[Update]:
 
 def describe(error: Exception) -> str:
     """An error in words for the page; unexpected ones are also printed with their traceback."""
-    memory = isinstance(error, MemoryError) or "out of memory" in str(error).lower()
-    if memory or type(error).__name__ == "OutOfMemoryError":
+    if is_out_of_memory(error):
         return MEMORY_ADVICE
     if isinstance(error, ValueError | FloatingPointError | OSError):
         return str(error)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TextIO
 
 from pippin.cli.imports import OPTION
 from pippin.distributed.ranks import get_world_size
+from pippin.system.main_memory import is_out_of_memory
 from pippin.system.workers.processes import worker_failure_message
 
 
@@ -92,7 +93,6 @@ def _is_unread(stream: Any) -> bool:
 FAILED, BAD_INPUT = 1, 2
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 """Errors of a full or broken file system."""
-MEMORY_ERRORS = ("out of memory", "not enough memory", "can't allocate memory")
 MEMORY_ADVICE = {
     "train": "--train.micro-batch-size 1 or --train.gradient-checkpointing 1, which change "
     "rounding only, --train.precision bf16, torchrun with --train.parallel fsdp, a "
@@ -130,7 +130,7 @@ def explain(error: Exception, verb: str, arguments: Sequence[str] = ()) -> Failu
     """
     if killed := worker_failure_message(error):
         return Failure(f"{killed}; resume with: {retry_command(verb, arguments)}", FAILED)
-    if _out_of_memory(error):
+    if is_out_of_memory(error):
         first = next(iter(str(error).splitlines()), "") or type(error).__name__
         advice = MEMORY_ADVICE.get(verb, "a smaller batch size or model in its recipe")
         return Failure(f"not enough memory ({first}); reduce it with {advice}", FAILED)
@@ -146,12 +146,6 @@ def explain(error: Exception, verb: str, arguments: Sequence[str] = ()) -> Failu
     if isinstance(error, ValueError):  # ConfigError and other messages of pippin
         return Failure(str(error), BAD_INPUT)
     return None
-
-
-def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in MEMORY_ERRORS)
 
 
 def _of_file_system(error: OSError, option: str) -> Failure:

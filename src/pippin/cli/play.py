@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from pippin.app.server import LOOPBACK, is_loopback, require_gradio, serve
+from pippin.app.server import LOOPBACK, free_port, is_loopback, require_gradio, serve
 from pippin.cli.parsing.options import parse
 from pippin.cli.sample import TEXT_MODEL
 from pippin.system.text import print_text
@@ -40,6 +40,7 @@ def main(argv: list[str]) -> int:
     command = parse(PlayCommand, "pippin play", argv)
     local = is_loopback(command.address)
     require_gradio()
+    free_port(command.address, command.port)  # refuses before the models are loaded
     from pippin.app.play_model import open_model
     from pippin.app.session import PlaySession
     from pippin.runs.hub_source import pin_source

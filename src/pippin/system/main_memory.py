@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Main memory of the machine, or of the control group that limits this process."""
+"""Main memory of the machine, or of the control group that limits this process; errors of full
+memory, of the CPU and of devices."""
 
 import os
 from collections.abc import Iterator
@@ -7,6 +8,8 @@ from pathlib import Path
 
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
+FULL_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+"""Words of PyTorch in a RuntimeError."""
 
 
 def main_memory() -> int | None:
@@ -35,3 +38,10 @@ def _group_limits() -> Iterator[int]:
             yield int((group / "memory.max").read_text())
         except (OSError, ValueError):  # none, or "max"
             continue
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory of the CPU or of a device was full."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in FULL_MEMORY)
