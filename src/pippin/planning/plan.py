@@ -128,14 +128,12 @@ def plan(
     local = train.local_batch(cluster.devices)
     shape = latent_shape or latent_shape_of(recipe)
     classes = num_classes or num_classes_of(recipe)
+    images = num_training_images(recipe) if images is None else images
     model = meta_model(recipe.conditioning, recipe.denoiser, classes, shape[0])
     states = training_states(model, train)
-    options = [
-        _checkpointing_plan(recipe, shape, every)
-        for every in (0, train.gradient_checkpointing or 1)
-    ]
+    recomputed = (0, train.gradient_checkpointing or 1)
+    options = [_checkpointing_plan(recipe, shape, every) for every in recomputed]
     footprint = _footprint(model, states, options[0].activations)
-    training = options[0].flops
     layouts: tuple[Layout, ...] = ("DDP", "FSDP") if cluster.devices > 1 else ("one device",)
     return Plan(
         cluster=cluster,
@@ -148,22 +146,33 @@ def plan(
         steps=math.ceil(train.images / train.batch_size),
         precision=train.precision,
         forward_flops=denoiser_flops(model, shape),
-        training_flops=training,
-        step_flops=training * train.batch_size,
+        training_flops=options[0].flops,
+        step_flops=options[0].flops * train.batch_size,
         optimizer_flops=states.optimizer_flops,
-        placements=tuple(
-            estimate_placement(train, cluster, footprint, layout, option)
-            for layout in layouts
-            for option in options
-        ),
+        placements=_placements(train, cluster, footprint, layouts, options),
         options=fitting_options(train, cluster, footprint, layouts, options),
         checkpoint_bytes=states.checkpoint,
         checkpoints_bytes=(train.max_checkpoints + 1) * states.checkpoint,
         snapshots=train.num_snapshots,
         snapshot_bytes=_snapshot_size(train, states),
-        images=images if images is not None else num_training_images(recipe),
+        images=images,
         latent_bytes=latent_bytes(recipe, shape),
         text_bytes=text_bytes(recipe),
+    )
+
+
+def _placements(
+    train: TrainConfig,
+    cluster: Cluster,
+    footprint: ModelFootprint,
+    layouts: tuple[Layout, ...],
+    options: list[CheckpointingPlan],
+) -> tuple[Placement, ...]:
+    """Each layout with and without recomputation."""
+    return tuple(
+        estimate_placement(train, cluster, footprint, layout, option)
+        for layout in layouts
+        for option in options
     )
 
 

@@ -142,18 +142,7 @@ def _train(
             if world.is_rank0:
                 update_recorded_paths(run, inputs)
             return
-        loader = LatentLoader(
-            components.moments,
-            components.autoencoder,
-            batch_size=recipe.train.batch_size,
-            seed=recipe.seed,
-            start_image=trainer.images_seen,
-            workers=recipe.train.workers,
-            rank=world.rank,
-            world_size=world.size,
-            device=components.device,
-            captions=components.captions,
-        )
+        loader = _loader(components, trainer.images_seen, world)
         if not world.is_rank0:
             _run_missed(trainer, monitors, missed)
             trainer.train(loader, monitors=monitors)
@@ -173,6 +162,22 @@ def _train(
             monitors = _monitors(components, log, run)
             _run_missed(trainer, monitors, missed)
             trainer.train(loader, [log.callbacks.step], monitors, log)
+
+
+def _loader(components: Components, start_image: int, world: World) -> LatentLoader:
+    recipe = components.recipe
+    return LatentLoader(
+        components.moments,
+        components.autoencoder,
+        batch_size=recipe.train.batch_size,
+        seed=recipe.seed,
+        start_image=start_image,
+        workers=recipe.train.workers,
+        rank=world.rank,
+        world_size=world.size,
+        device=components.device,
+        captions=components.captions,
+    )
 
 
 def _start(trainer: Trainer, recipe: Recipe, run: RunFolder) -> RunStart:
