@@ -109,7 +109,7 @@ class CudaRehearsal(FakeTensorMode):
 
 
 def _copied(x: FakeTensor, dtype: torch.dtype) -> torch.Tensor:
-    """What arrives on the CPU: the values that came from there, otherwise made-up ones."""
+    """Values that arrive on the CPU: those that came from there, otherwise made-up ones."""
     arrived = getattr(x, "arrived", None)
     if arrived is None or arrived.shape != x.shape:
         return _made_up(x.shape, dtype)

@@ -68,7 +68,7 @@ def test_help_of_a_recipe_lists_common_options_and_help_all_lists_all(capsys):
         assert f"\n{group}:\n" in common
     listed = {name for group in RECIPE_OPTIONS.values() for name in group if name in table}
     own = {"folder", "resume", "from-scratch", "allow-changed-data", "text-encoder"}
-    own |= {"dry-run", "ignore-plan"}
+    own |= {"captioner", "dry-run", "ignore-plan"}
     assert names_in(common) == listed | own
     assert "(default: 200000)" in common
     assert len(common.splitlines()) < 130

@@ -251,12 +251,12 @@ def test_only_the_declarations_use_regular_expressions():
     assert regular == {
         "evaluation/metric.py",
         "reports/figures/gallery.py",  # rows of drift strips
-        "reports/inline.py",  # colours of a figure
         "reports/page.py",  # HTML
         "reports/repetition.py",  # words of commands
         "reports/tables/contrast_table.py",  # code in backticks
         "reports/tables/latex.py",  # characters of LaTeX
         "runs/checkpoint_folders.py",  # numbers of folders
+        "runs/data/missing_captions.py",  # names of columns
         "runs/exports.py",  # hashes
         "runs/folder.py",  # image files
         "runs/hub_source.py",  # names of repositories

@@ -15,8 +15,8 @@ from pippin.runs.components import Components
 from pippin.system.text import print_above_progress
 
 BeforeStart = Callable[[Recipe, Recipe], None]
-"""What a run does before it reads or writes anything: called with its recipe, and with the recipe
-of resolved paths. It raises to refuse the run."""
+"""Called before a run reads or writes anything, with its recipe, and with the recipe of resolved
+paths. It raises to refuse the run."""
 
 
 def check_data(components: Components, *, resumed: bool = False) -> None:
