@@ -8,7 +8,7 @@ A notebook keeps its outputs while its cells are those of the source, so that it
 without a run. To renew them, execute a copy in an empty folder, and copy it back:
 
 jupyter nbconvert --to notebook --execute --inplace first_comparison.ipynb
-python scripts/notebook.py            # drops metadata and warnings of the machine
+python scripts/notebook.py            # drops metadata, warnings and progress of the run
 
 Cells have their number as id, so the same source and outputs give the same file.
 """
@@ -94,9 +94,14 @@ def notebook(cells: list[Cell], earlier: dict[str, Any] | None = None) -> dict[s
     if [_content(cell) for cell in before] == [_content(cell) for cell in entries]:
         for entry, cell in zip(entries, before, strict=True):
             if entry["cell_type"] == "code":
-                outputs = [one for one in cell["outputs"] if one.get("name") != "stderr"]
+                outputs = [one for one in cell["outputs"] if _is_result(one)]
                 entry |= {"execution_count": cell["execution_count"], "outputs": outputs}
     return {"cells": entries, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5}
+
+
+def _is_result(output: dict[str, Any]) -> bool:
+    """Whether an output is a result, not a warning or the progress that a run has displayed."""
+    return output.get("name") != "stderr" and output["output_type"] != "display_data"
 
 
 def _content(cell: dict[str, Any]) -> tuple[str, str]:
