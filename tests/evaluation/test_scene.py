@@ -132,6 +132,17 @@ def test_accuracies_pool_kinds_by_scene():
         assert (measure.low, measure.high) == wilson_interval(measure.value, 4)
 
 
+def test_the_only_kind_of_caption_has_its_name():
+    readings, statements = (
+        {"short": [read(CIRCLE)]},
+        {"short": [statement(("red", None, None, 0))]},
+    )
+    result = accuracy_measures(readings, statements, subject="arm", protocol={})
+    values = {measure.name: measure.value for measure in result}
+    assert values["accuracy all short"] == values["accuracy all"]
+    assert values["accuracy colour short"] == values["accuracy colour"]
+
+
 def test_the_floor_exchanges_statements():
     circle, star = ("red", "circle", None, None), ("blue", "star", None, None)
     readings = {"class": [read(CIRCLE), read(STAR)]}

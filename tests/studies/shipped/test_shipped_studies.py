@@ -34,6 +34,7 @@ NEWER = {
     "semantic-path",
     "shapes-guidance",
     "shapes-padding",
+    "shapes-padding-short",
 }
 """Studies whose kept runs read their learning rates in the middle of each step."""
 ALL = [(name, scale) for name, shipped in STUDIES.items() for scale in shipped.scales]

@@ -12,7 +12,7 @@ from pippin.encoders.normalisation import to_pixels
 from pippin.evaluation.measure import Measure
 from pippin.evaluation.metrics.scene.reader import SceneReader
 from pippin.evaluation.metrics.scene.samples import class_statement, statement_of, vocabulary_of
-from pippin.evaluation.metrics.scene.score import Statement, accuracy_measures
+from pippin.evaluation.metrics.scene.score import CLASS, Statement, accuracy_measures
 from pippin.evaluation.runs.protocol import sample_seeds
 from pippin.images.folder import image_batches
 from pippin.rng import permutation
@@ -20,9 +20,6 @@ from pippin.sampling.load import LoadedRun
 from pippin.sampling.sample import draw_into, sample_rows, sampling_protocol
 from pippin.sampling.sample_folder import SHOWN, make_room
 from pippin.types import Images, Prompt
-
-CLASS = "class"
-"""Key in place of a kind of caption, for class-conditional models."""
 
 
 def scene_measures(run: LoadedRun, place: Path) -> list[Measure]:

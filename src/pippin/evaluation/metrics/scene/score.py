@@ -117,6 +117,8 @@ def _holds(relation: str | None, objects: Sequence[DetectedObject | None]) -> bo
     return ahead[str(relation)] > MIN_DISTANCE
 
 
+CLASS = "class"
+"""Kind of the only statements of class-conditional models, in place of a kind of caption."""
 ALL = "all"
 """All stated attributes together."""
 
@@ -129,7 +131,8 @@ def accuracy_measures(
     order: Int[Tensor, " scenes"] | None = None,
     protocol: Mapping[str, Any],
 ) -> list[Measure]:
-    """Accuracies of images, each with Wilson's interval over scenes.
+    """Accuracies of images, each with Wilson's interval over scenes; those of each kind of caption
+    too, also where there is one kind only.
 
     Args:
         readings: kind of caption -> the reading of one image per scene.
@@ -156,7 +159,7 @@ def accuracy_measures(
             name in agreed for kind_agreements in agreements.values() for agreed in kind_agreements
         )
     ]
-    if len(agreements) > 1:
+    if set(agreements) != {CLASS}:
         for kind, kind_agreements in agreements.items():
             stated = [
                 n for n in (*ATTRIBUTES, ALL) if any(n in agreed for agreed in kind_agreements)
