@@ -153,14 +153,14 @@ def test_sampling_waits_for_the_images_of_a_batch(solver, guidance, loaded):
     assert dict(mode.waits) == {IMAGES: 2, FINITE: 2}
 
 
-def test_evaluation(finished_run, recipe):
+def test_evaluation(finished_run, recipe, tmp_path):
     parts = ("held-out", "quality", "drift")
     evaluation = replace(
         recipe.evaluation, parts=parts, num_samples=8, drift_pairs=1, loss_log_snrs=(0.0,)
     )
     with rehearsal() as mode:
         run = load_run(finished_run, recipe=on_cuda(replace(recipe, evaluation=evaluation)))
-        measures = evaluate_run(run, finished_run)
+        measures = evaluate_run(run, tmp_path)
     assert {"KID-efflite0", "held-out loss"} <= {measure.name for measure in measures}
     assert set(mode.waits) <= set(WAITS)
 
