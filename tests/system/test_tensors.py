@@ -2,6 +2,7 @@
 """A digest of tensors depends on names and values only."""
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from pippin.system.tensors import save_tensors, tensors_digest
@@ -30,3 +31,17 @@ def test_every_name_and_value_matters():
     ]
     digests = {tensors_digest(one) for one in (TENSORS, *others)}
     assert len(digests) == 1 + len(others)
+
+
+def test_equal_tensors_and_metadata_give_equal_bytes(tmp_path):
+    """safetensors writes the entries of the metadata in random order."""
+    path, contents = tmp_path / "x.safetensors", set()
+    metadata = dict.fromkeys("zyxwvu", 'é "\n')
+    for order in (metadata, dict(reversed(metadata.items()))):
+        for _ in range(4):
+            save_tensors(path, TENSORS, order)
+            contents.add(path.read_bytes())
+    assert len(contents) == 1
+    with safe_open(path, "pt") as file:
+        assert file.metadata() == metadata
+    assert tensors_digest(load_file(path)) == tensors_digest(TENSORS)

@@ -28,6 +28,7 @@ def save_tensors(
     """Replace a file atomically; tensors may be on any device and need not be contiguous.
 
     Permissions follow the umask, as for other files; safetensors alone lets only the owner read.
+    Equal tensors and metadata give equal bytes.
 
     Raises:
         OSError: disk full or not writable; an earlier file stays.
@@ -38,11 +39,26 @@ def save_tensors(
         mode = stat.S_IMODE(staging.stat().st_mode)
         try:
             save_file(on_cpu, staging, metadata=metadata)
+            _sort_metadata(staging)
             staging.chmod(mode)
         except SafetensorError as error:  # how safetensors reports file system errors
             match = _OS_ERROR.search(str(error))
             code = int(match[1]) if match else errno.EIO
             raise OSError(code, os.strerror(code), str(path)) from error
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sort the entries of a file's metadata by name, which safetensors writes in random order."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        if len(header.get("__metadata__", {})) < 2:
+            return
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:  # else its escapes are longer than safetensors' own
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

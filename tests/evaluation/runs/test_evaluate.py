@@ -118,6 +118,7 @@ def test_an_edited_metric_is_measured_again_after_a_stop(folder, tmp_path, monke
     source = tmp_path / "tests_edited_metric.py"
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(plugins, "_registering", {})
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # of one second and size it would be old
 
     def evaluated(number):
         """Value of the metric, and whether the part was measured, of an evaluation that stops
