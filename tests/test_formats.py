@@ -335,6 +335,15 @@ def test_a_table_of_images_is_read_as_it_was_before_it_had_a_version(tmp_path):
     assert len(ImageTable.load(tmp_path)) == 1
 
 
+def test_a_table_of_images_follows_the_umask(tmp_path):
+    before = os.umask(0o022)
+    try:
+        save_one_image(tmp_path)
+    finally:
+        os.umask(before)
+    assert (tmp_path / TABLE).stat().st_mode & 0o777 == 0o644
+
+
 def save_one_image(folder):
     (folder / TABLE).parent.mkdir()
     (folder / "metadata.jsonl").write_text("{}\n")

@@ -89,6 +89,8 @@ def test_the_kept_outputs_show_the_shipped_model():
     shown = ["".join(o["data"].get("text/html", "")) for o in outputs if "data" in o]
     assert "openmoji/mmdit-disentangled" in shown[0]
     assert [html.count("<img") for html in shown[1:3]] == [4, 9]
+    assert "finished" in shown[3] and "KID-efflite0" in shown[4]
+    assert shown[5].count("<svg") == 1 and shown[6].count("<img") == 8
     texts = ["".join(o.get("text", o.get("data", {}).get("text/plain", ""))) for o in outputs]
     assert not [text for text in texts if re.search(r"(^|[\s'\"(])/\w", text)]
 

@@ -121,7 +121,7 @@ def test_training_with_captions(recipe, tmp_path):
     assert mode.waits[STEP] == 1
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def loaded(finished_run):
     """The run on the rehearsed device, and the rehearsal."""
     recipe = load_run(finished_run).recipe
@@ -148,9 +148,11 @@ def test_sampling_waits_for_the_images_of_a_batch(solver, guidance, loaded):
         [0] * 6, ControlRequest(), run.control_names, num_classes=run.num_classes
     )
     mode.waits.clear()
+    mode.pageable.clear()
     drawn = run.sampler(config).batches(conditions, range(6), run.components.autoencoder, 32)
     assert [len(batch.images) for batch in drawn] == [4, 2]
     assert dict(mode.waits) == {IMAGES: 2, FINITE: 2}
+    assert not mode.pageable
 
 
 def test_evaluation(finished_run, recipe, tmp_path):

@@ -150,6 +150,10 @@ def test_paths_of_the_author_are_named_to_the_author_alone(trained):
 def test_a_licence_against_share_alike_is_noted(trained):
     notes = public_notes(facts(trained, licence=Licence(model="mit")))
     assert any("share-alike; the model card states mit" in note for note in notes)
+    parent = {"source": "runs/base", "weights": "ema", "images_seen": 500}
+    tuned = replace(trained, lineage=(parent,))
+    notes = public_notes(facts(tuned, licence=Licence(model="mit")))
+    assert any("share-alike; the model card states mit" in note for note in notes)
     kept = public_notes(facts(trained, licence=Licence(model="cc-by-sa-4.0")))
     assert not any("share-alike" in note for note in kept)
 

@@ -15,6 +15,7 @@ from pippin.denoisers.pixart.config import PixArtConfig
 from pippin.diffusion.config import DiffusionConfig
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig, TextConfig
+from pippin.publish import model_folder
 from pippin.publish.facts import Licence, collect_facts
 from pippin.publish.model_folder import write_inner_model, write_model_folder
 from pippin.publish.pipeline import write_pipeline
@@ -40,6 +41,16 @@ def test_a_model_folder_states_no_recorded_paths(finished_run, tmp_path):
     back = load_trained_weights(str(tmp_path / "model"))
     assert back.inputs == replace(trained.inputs, places={})
     assert back.sha256 == trained.sha256 and facts.bundled == ("autoencoder0",)
+
+
+def test_encoders_of_the_hub_are_not_in_the_folder(trained, tmp_path):
+    """Beside a local one, which is copied."""
+    out = tmp_path / "out"
+    (out / "text_encoder").mkdir(parents=True)
+    (out / "text_encoder" / "config.json").write_text("{}")
+    text = TextConfig(source=(str(tmp_path / "clip"), "google/t5"), combine="features")
+    mixed = replace(trained, recipe=replace(trained.recipe, text=text))
+    assert model_folder.bundled_names(mixed, out) == ("clip",)
 
 
 def text_model(folder):
@@ -111,6 +122,7 @@ def test_licences_need_a_card(trained, tmp_path, capsys):
     assert main(words) == 2
     assert "--license: --to pippin writes no card" in capsys.readouterr().err
     assert main([*words, "--to", "space", "--no-text-encoder"]) == 2
+    assert "a Space draws with its own text encoders" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -16,6 +16,7 @@ from pippin.reports.inline import COLOURS as INLINE_COLOURS
 from pippin.reports.report_data import open_source
 from pippin.reports.tables.results_table import result_lines
 from pippin.studies.runner import Summary
+from pippin.system.display import markdown_text
 
 HOSTILE = "<script>alert('x')</script>"
 
@@ -39,6 +40,10 @@ def test_markdown_has_the_same_cells(finished):
     table = [line for line in source._repr_markdown_().splitlines() if line.startswith("|")]
     assert len(table) == 2 + len(result_lines(source))
     assert table[0].split(" | ")[1:3] == ["entangled", "disentangled"]
+    for line, row in zip(result_lines(source), table[2:], strict=True):
+        cells = [text.strip() for text in row.strip("| ").split(" | ")]
+        assert cells[0].startswith(markdown_text(line.metric.label))
+        assert cells[1:3] == [markdown_text(cell.full_text) for cell in line.arms]
 
 
 def test_a_terminal_shows_no_log(finished):

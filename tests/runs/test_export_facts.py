@@ -12,8 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from pippin.cli.main import main
-from pippin.runs.exports import export_metadata, read_facts
-from pippin.runs.trained import WEIGHTS_FILE, export, load_trained_weights
+from pippin.runs.exports import WEIGHTS_FILE, export_metadata, read_facts
+from pippin.runs.trained import export, load_trained_weights
 from pippin.sampling.load import load_run
 
 PARENT = {"source": "runs/a", "weights": "ema", "images_seen": 3, "sha256": "0" * 64}

@@ -155,12 +155,12 @@ def _print_plan(command: PushCommand, folder: Path) -> None:
 def _upload(command: PushCommand, target: "UploadTarget", folder: Path) -> None:
     from huggingface_hub.utils import disable_progress_bars
 
-    from pippin.encoders.config import HUB_PREFIX
     from pippin.publish.upload import upload
+    from pippin.runs.hub_source import HubSource
 
     if progress_hidden():
         disable_progress_bars()
     uploaded = upload(folder, target, private=command.private)
-    source = f"{HUB_PREFIX}{target.name}"
+    source = HubSource(name=target.name, revision=uploaded.commit)
     print_text(f"pushed: {uploaded.url}, commit {uploaded.commit}")
-    print_text(f"next: pippin sample {source}@{uploaded.commit} --seeds 0:16")
+    print_text(f"next: pippin sample {source} --seeds 0:16")

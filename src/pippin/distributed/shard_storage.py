@@ -122,7 +122,7 @@ class ShardWriter(StorageWriter):
         return plan
 
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
-        """Make the folder, on rank 0, and tell all ranks its path."""
+        """Make the folder on rank 0; the plans broadcast its path to all ranks."""
         self.prepare(self.folder)
         return [replace(plan, storage_data=str(self.folder)) for plan in plans]
 

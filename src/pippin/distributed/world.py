@@ -67,12 +67,11 @@ class World:
             wait_for_collective(dist.all_reduce(count, group=self.setup_group, async_op=True))
         return bool(count)
 
-    def from_rank0(self, number: int) -> int:
-        """Broadcast rank 0's number, with the long timeout."""
-        value = torch.tensor(number)
+    def broadcast(self, values: Tensor) -> Tensor:
+        """Broadcast rank 0's values, on the CPU, in place, with the long timeout."""
         if self.size > 1:
-            wait_for_collective(dist.broadcast(value, 0, self.setup_group, async_op=True))
-        return int(value)
+            wait_for_collective(dist.broadcast(values, 0, self.setup_group, async_op=True))
+        return values
 
     def all_reduce_sum(self, values: Tensor) -> Tensor:
         """All-reduce a sum over all ranks, in place."""

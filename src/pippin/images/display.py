@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import UInt8
 from markupsafe import Markup
-from PIL import Image
 from torch import Tensor
 
-from pippin.images.files import image_grid
+from pippin.images.files import image_grid, to_pil
 from pippin.system.display import html_text
 from pippin.types import Images
 
@@ -23,7 +22,7 @@ TABLE = "display:grid;width:max-content;max-width:100%;overflow-x:auto"
 def png_bytes(pixels: UInt8[Tensor, "3 height width"]) -> bytes:
     """An image as the content of a PNG file."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(buffer, format="PNG")
+    to_pil(pixels).save(buffer, format="PNG")
     return buffer.getvalue()
 
 

@@ -308,14 +308,18 @@ def _explain(error: Exception) -> tuple[UnreadableReason, str]:
     return explanation
 
 
+def to_pil(image: torch.Tensor) -> Image.Image:
+    """One uint8 (3, height, width) image as Pillow's."""
+    return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+
+
 def save_png(image: torch.Tensor, path: Path) -> None:
     """Write one uint8 (3, height, width) image, replacing a file of that name atomically.
 
     The file is not flushed to disk: images can be sampled again, and a torn file is detected.
     """
-    pil_image = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     with atomic_write(path, durable=False) as staging:
-        pil_image.save(staging, format="PNG")
+        to_pil(image).save(staging, format="PNG")
 
 
 def image_grid(images: Images, columns: int | None = None, gap: int = 2) -> torch.Tensor:

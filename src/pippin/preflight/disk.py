@@ -62,7 +62,7 @@ def captions_need(start: "Start") -> DiskNeed:
 def run_needs(start: "Start", run: RunFolder) -> list[DiskNeed]:
     """Disk space of the checkpoints and snapshots of this run, or of one of the same size."""
     train = start.recipe.train
-    each, count = start.checkpoint_bytes, train.max_checkpoints + 1
+    each, count = start.stored_sizes.checkpoint, train.max_checkpoints + 1
     needs = [
         DiskNeed(
             what=f"{count} checkpoints of {each / 1e9:.3g} GB, one of them being written",
@@ -71,7 +71,7 @@ def run_needs(start: "Start", run: RunFolder) -> list[DiskNeed]:
         )
     ]
     if snapshots := train.num_snapshots:
-        size = start.snapshot_bytes
+        size = start.stored_sizes.snapshot
         needs.append(
             DiskNeed(
                 what=f"{snapshots} snapshots of averages of {size / 1e9:.3g} GB",

@@ -18,10 +18,11 @@ from pippin.preflight.start import Start
 from pippin.recipes.checks import check_resolution
 from pippin.recipes.recipe import has_known_latents
 from pippin.runs.data.check_data import listing_refusals, missing_kinds
+from pippin.runs.exports import WEIGHTS_FILE
 from pippin.runs.folder import STUDY_RUN_PREFIX, RunFolder
 from pippin.runs.hub_source import is_hub_source
 from pippin.runs.text_inputs import check_encoder
-from pippin.runs.trained import WEIGHTS_FILE, trained_recipe
+from pippin.runs.trained import trained_recipe
 from pippin.system.text import is_url, split_sources, strip_url_secrets
 
 FIRST_IMAGES = 32

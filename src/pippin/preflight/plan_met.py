@@ -63,7 +63,7 @@ def _checkpoints(start: Start) -> Quantity:
     assert start.run is not None
     kept = list_checkpoints(start.run.checkpoints)
     return Quantity(
-        planned=float(len(kept) * start.checkpoint_bytes),
+        planned=float(len(kept) * start.stored_sizes.checkpoint),
         measured=float(sum(folder_bytes(path) for path in kept)),
     )
 

@@ -52,7 +52,7 @@ def check_node_memory(start: Start, *, memory_gb: int, gpus: int) -> Iterator[st
     if start.ignore_plan or start.is_finished:
         return
     on_gpu = gpus > 0 and start.recipe.train.device != "cpu"
-    copy = start.checkpoint_bytes if start.recipe.train.checkpoint_overlap else 0
+    copy = start.stored_sizes.checkpoint if start.recipe.train.checkpoint_overlap else 0
     needed = copy + (0 if on_gpu else start.memory)
     given = memory_gb * SLURM_GB
     if needed > given:

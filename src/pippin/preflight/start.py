@@ -21,7 +21,7 @@ from pippin.data.source import ImageSource
 from pippin.data.sources.factory import build_source
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.planning.devices import Cluster, device_named
-from pippin.planning.plan import Plan, plan, planned_memory, stored_sizes
+from pippin.planning.plan import Plan, StoredSizes, plan, planned_memory, stored_sizes
 from pippin.preflight.captioning import with_planned_captions
 from pippin.preflight.disk import DiskNeed, captions_need, latents_need, run_needs
 from pippin.recipes.recipe import Recipe, Shape
@@ -199,14 +199,9 @@ class Start:
     # Disk
 
     @cached_property
-    def checkpoint_bytes(self) -> int:
-        """Planned bytes of one checkpoint."""
-        return stored_sizes(self.recipe, self.latent_shape, self.num_classes).checkpoint
-
-    @cached_property
-    def snapshot_bytes(self) -> int:
-        """Planned bytes of one snapshot of averages."""
-        return stored_sizes(self.recipe, self.latent_shape, self.num_classes).snapshot
+    def stored_sizes(self) -> StoredSizes:
+        """Planned sizes of a checkpoint and of a snapshot of averages."""
+        return stored_sizes(self.recipe, self.latent_shape, self.num_classes)
 
     @cached_property
     def caches_before(self) -> frozenset[Path]:

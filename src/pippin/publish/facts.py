@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pippin.data.config import ImagesConfig, NoDataConfig, OpenMojiConfig, ShapesConfig
-from pippin.encoders.config import HUB_PREFIX, SHIPPED_PREFIX
+from pippin.encoders.config import SHIPPED_PREFIX
 from pippin.reports.report_data import open_source
 from pippin.runs.folder import path_settings
 from pippin.runs.hub_source import is_hub_source, parse_hub_source
@@ -88,7 +88,7 @@ class CardFacts:
     def base_models(self) -> tuple[str, ...]:
         """Hub names of the weights that it descends from, oldest first."""
         sources = [str(parent["source"]) for parent in self.trained.lineage]
-        names = [parse_hub_source(s).name for s in sources if s.startswith(HUB_PREFIX)]
+        names = [parse_hub_source(s).name for s in sources if is_hub_source(s)]
         return tuple(dict.fromkeys(names))
 
     @property
@@ -132,9 +132,13 @@ def known_licence(trained: Trained) -> str | None:
     have terms of their own.
     """
     own = all(str(p["source"]).startswith(SHIPPED_PREFIX) for p in trained.lineage)
+    return SHARE_ALIKE if own and _is_share_alike(trained) else None
+
+
+def _is_share_alike(trained: Trained) -> bool:
+    """Whether the training images are share-alike."""
     data = trained.recipe.data
-    is_openmoji = isinstance(data, OpenMojiConfig) and OPENMOJI in data.art
-    return SHARE_ALIKE if own and is_openmoji else None
+    return isinstance(data, OpenMojiConfig) and OPENMOJI in data.art
 
 
 def data_words(facts: CardFacts) -> tuple[str, str]:
@@ -166,8 +170,13 @@ def measures_of(trained: Trained) -> tuple[Row, ...]:
 
 
 def public_name(source: str) -> str:
-    """A source without the folders that only the author has: the last part of an absolute path."""
-    return Path(source).name if Path(source).is_absolute() else source
+    """A source without the folders that only the author has: the last part of a path."""
+    return Path(source).name if is_private_path(source) else source
+
+
+def is_private_path(text: str) -> bool:
+    """Whether a text is a path of the author's machine."""
+    return text.startswith(("~", "file:")) or Path(text).is_absolute()
 
 
 def public_notes(facts: CardFacts, folder: str | None = "") -> list[str]:
@@ -188,7 +197,7 @@ def public_notes(facts: CardFacts, folder: str | None = "") -> list[str]:
         notes.append(
             f"the folder includes {', '.join(facts.bundled)}: check that their licences allow it"
         )
-    if known_licence(trained) not in (None, licence):
+    if _is_share_alike(trained) and licence not in (None, SHARE_ALIKE):
         notes.append(
             f"the training images are OpenMoji's, whose licence {SHARE_ALIKE} is share-alike; the "
             f"model card states {licence}: check that you may"
@@ -207,4 +216,4 @@ def _named_paths(trained: Trained) -> dict[str, str]:
         f"model.safetensors: ancestor {number}": str(parent["source"])
         for number, parent in enumerate(trained.lineage, 1)
     }
-    return {name: path for name, path in paths.items() if Path(path).is_absolute()}
+    return {name: path for name, path in paths.items() if is_private_path(path)}

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from pippin.encoders.config import HUB_PREFIX
 from pippin.publish.card import CARD, CardForm, render_card
 from pippin.publish.facts import CardFacts, public_notes
 from pippin.publish.markdown import literal, one_line
 from pippin.publish.model_folder import write_model_folder
 from pippin.publish.sample_grid import draw_grid, grid_prompts
+from pippin.runs.hub_source import HubSource
 from pippin.system.files import write_text
 from pippin.system.weight_checks import check_cast
 
@@ -33,7 +33,7 @@ class ShareRequest:
     @property
     def source(self) -> str:
         """Name by which others load the model."""
-        return HUB_PREFIX + self.name + (f"@{self.revision}" if self.revision else "")
+        return str(HubSource(name=self.name, revision=self.revision))
 
 
 def prepare_folder(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pippin.evaluation.metric_registry import find_metric
-from pippin.publish.facts import CardFacts
+from pippin.publish.facts import CardFacts, is_private_path
 from pippin.publish.markdown import cell, code_block
 from pippin.studies.results import Row
 
@@ -78,4 +78,4 @@ def _has_path(value: Any) -> bool:
         return any(map(_has_path, value.values()))
     if isinstance(value, list | tuple):
         return any(map(_has_path, value))
-    return isinstance(value, str) and value.startswith(("/", "~", "file:"))
+    return isinstance(value, str) and is_private_path(value)

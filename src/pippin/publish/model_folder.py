@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from pippin.publish.facts import CardFacts, public_name
-from pippin.runs.bundled_encoders import AUTOENCODER_FOLDER, TEXT_FOLDER
+from pippin.runs.bundled_encoders import bundled_paths
 from pippin.runs.exports import LAST_FILE
+from pippin.runs.folder import AUTOENCODER, TEXT
 from pippin.runs.trained import Trained, export
 
 MODEL_FOLDER = "model"
@@ -58,7 +59,7 @@ def write_model_folder(
         public = replace(trained, inputs=inputs, bundled_paths=trained.places)
     dtype = getattr(torch, facts.dtype)
     notes = export(public, folder, dtype, text_encoders=text_encoders)
-    return replace(facts, bundled=_bundled(trained, folder)), notes
+    return replace(facts, bundled=bundled_names(trained, folder)), notes
 
 
 def write_inner_model(
@@ -75,9 +76,10 @@ def write_inner_model(
     return write_model_folder(facts, out / MODEL_FOLDER, text_encoders=text_encoders)
 
 
-def _bundled(trained: Trained, folder: Path) -> tuple[str, ...]:
+def bundled_names(trained: Trained, folder: Path) -> tuple[str, ...]:
     """Names of the encoders that are inside an exported folder."""
-    names = [trained.recipe.autoencoder.source] * (folder / AUTOENCODER_FOLDER).is_dir()
-    if any(folder.glob(f"{TEXT_FOLDER}*")):
-        names += trained.recipe.text.source
-    return tuple(map(public_name, names))
+    recipe = trained.recipe
+    sources = {AUTOENCODER: recipe.autoencoder.source}
+    sources |= {f"{TEXT}.{index}": source for index, source in enumerate(recipe.text.source)}
+    inside = bundled_paths(folder, recipe)
+    return tuple(public_name(source) for name, source in sources.items() if name in inside)

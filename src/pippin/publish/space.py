@@ -19,7 +19,7 @@ from pippin.publish.facts import CardFacts, public_notes
 from pippin.publish.model_folder import MODEL_FOLDER, folder_facts, write_inner_model
 from pippin.runs.exports import writing_export
 from pippin.system.files import sync_tree, write_text
-from pippin.system.installation import PACKAGE, distribution_name
+from pippin.system.installation import PACKAGE, distribution_name, package_clone
 
 GRADIO = "6.31.0"
 """Version of gradio for the header where none is installed here."""
@@ -114,16 +114,17 @@ def space_requirements(extras: tuple[str, ...]) -> list[str]:
 
 def _project() -> dict[str, Any] | None:
     """``[project]`` of the clone that the package is in; None for an installed package."""
-    path = PACKAGE.parents[1] / "pyproject.toml"
-    if not path.is_file():
+    clone = package_clone()
+    if clone is None:
         return None
-    project: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+    settings = (clone / "pyproject.toml").read_text(encoding="utf-8")
+    project: dict[str, Any] = tomllib.loads(settings)["project"]
     return project
 
 
 def _license() -> str:
-    path = PACKAGE.parents[1] / "LICENSE"
-    return path.read_text(encoding="utf-8") if path.is_file() else LICENSE
+    clone = package_clone()
+    return LICENSE if clone is None else (clone / "LICENSE").read_text(encoding="utf-8")
 
 
 def _gradio() -> str:

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from pippin.reports.contrast_headline import study_headline
 from pippin.reports.tables.results_table import ABSENT, result_lines
-from pippin.reports.tables.table_lines import Cell, Line
+from pippin.reports.tables.table_lines import Line
 from pippin.system.display import html_table, html_text, markdown_table, markdown_text
 
 if TYPE_CHECKING:
@@ -58,13 +58,10 @@ def _table(source: "Source", lines: list[Line]) -> tuple[list[str], list[list[st
     rows = []
     for index, line in enumerate(lines):
         cells = (*line.arms, *(column[index] for column in references.values()))
-        rows.append([f"{line.metric.label} {line.sign}".rstrip(), *map(_cell, cells)])
+        rows.append(
+            [f"{line.metric.label} {line.sign}".rstrip(), *(cell.full_text for cell in cells)]
+        )
     return ["metric", *source.declaration.arms, *references], rows
-
-
-def _cell(cell: Cell) -> str:
-    remark = f" ({cell.remark})" if cell.remark else ""
-    return f"{cell.text}{remark}" + (f"; {cell.delta}" if cell.delta else "")
 
 
 def figure_html(figure: "Figure") -> str:

@@ -21,7 +21,6 @@ from pippin.reports.tables.paper_numbers import (
 from pippin.reports.tables.results_table import (
     ABSENT,
     NEAREST_NOTE,
-    Cell,
     Line,
     result_lines,
 )
@@ -93,13 +92,13 @@ def _table(source: Source, lines: list[Line]) -> str:
     heads = ["arm", *(f"{line.metric.label} {line.sign}".rstrip() for line in lines)]
     rows = [heads, ["---"] * len(heads)]
     for index, arm in enumerate(source.declaration.arms):
-        rows.append([arm, *(_cell(line.arms[index]) for line in lines)])
+        rows.append([arm, *(line.arms[index].full_text for line in lines)])
     for name, cells in (
         ("real images", [line.real for line in lines]),
         ("untrained", [line.untrained for line in lines]),
     ):
         if any(cell is not ABSENT for cell in cells):
-            rows.append([f"*{name}*", *(_cell(cell) for cell in cells)])
+            rows.append([f"*{name}*", *(cell.full_text for cell in cells)])
     return "\n".join(f"| {' | '.join(map(_plain, row))} |" for row in rows)
 
 
@@ -109,13 +108,10 @@ def _table_by_metric(source: Source, lines: list[Line]) -> str:
     rows = [heads, ["---"] * len(heads)]
     for line in lines:
         cells = (*line.arms, line.real, line.untrained)
-        rows.append([f"{line.metric.label} {line.sign}".rstrip(), *map(_cell, cells)])
+        rows.append(
+            [f"{line.metric.label} {line.sign}".rstrip(), *(cell.full_text for cell in cells)]
+        )
     return "\n".join(f"| {' | '.join(map(_plain, row))} |" for row in rows)
-
-
-def _cell(cell: Cell) -> str:
-    remark = f" ({cell.remark})" if cell.remark else ""
-    return f"{cell.text}{remark}" + (f"; {cell.delta}" if cell.delta else "")
 
 
 def _plain(text: str) -> str:

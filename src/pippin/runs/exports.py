@@ -163,6 +163,7 @@ NOTE = ".unfinished-export.json"
 """Note in an unfinished folder: the facts of what is written there."""
 LAST_FILE = "config.json"
 """The file that is written last."""
+WEIGHTS_FILE = "model.safetensors"
 SAME_WEIGHTS = ("weights", "images_seen", "lineage")
 """Facts of exported weights that identify an unfinished export of an earlier version, which wrote
 no note."""
@@ -230,7 +231,7 @@ def _unfinished(folder: Path) -> dict[str, Any] | None:
             return None
     if (folder / LAST_FILE).exists():
         return None
-    facts = _facts(folder / "model.safetensors")
+    facts = _facts(folder / WEIGHTS_FILE)
     return None if facts is None else {name: facts.get(name) for name in SAME_WEIGHTS}
 
 

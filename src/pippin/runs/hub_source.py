@@ -26,15 +26,16 @@ from pippin.encoders.hub_files import (
     list_model,
 )
 from pippin.encoders.snapshots import SnapshotError, missing_offline
+from pippin.runs.exports import LAST_FILE, WEIGHTS_FILE
+from pippin.runs.folder import INPUTS_FILE
 from pippin.system.downloads import check_space, size_text
 from pippin.system.files import read_regular
 from pippin.system.formats import parse_json
 from pippin.system.offline import is_offline
 from pippin.system.text import printable
 
-SETTINGS_FILES = ("config.json", "inputs.json")
+SETTINGS_FILES = (LAST_FILE, INPUTS_FILE)
 """Files that say what a model is, without its weights."""
-WEIGHTS_FILE = "model.safetensors"
 EXPORT_FILES: Alternatives = (
     (
         *SETTINGS_FILES,

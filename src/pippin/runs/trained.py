@@ -30,6 +30,7 @@ from pippin.runs.checkpoint import load_weights
 from pippin.runs.checkpoint_state import load_state, weight_names
 from pippin.runs.exports import (
     SHA256,
+    WEIGHTS_FILE,
     check_weight_kind,
     damaged_error,
     describe_weights,
@@ -47,7 +48,6 @@ from pippin.sampling.config import SamplingConfig
 from pippin.system.tensors import recorded_digest, save_tensors, tensors_digest
 from pippin.system.weight_checks import check_finite
 
-WEIGHTS_FILE = "model.safetensors"
 NULL_CAPTIONS = ("conditioner.text_tokens.null", "conditioner.text_vector.null")
 """Features of the null caption; they stay fp32, since rounding would change them."""
 POWER_PREFIX = "ema-power-"

@@ -8,11 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from torch import Tensor
 
 from pippin.distributed.ranks import get_world_size
-from pippin.distributed.world import SINGLE_RANK, World, distributed_world, wait_for_collective
+from pippin.distributed.world import SINGLE_RANK, World, distributed_world
 from pippin.recipes.recipe import Recipe
 
 
@@ -34,8 +32,8 @@ class SamplingGroup:
         if self.world.size == 1:
             return
         content = torch.tensor(list(json.dumps(command).encode()), dtype=torch.uint8)
-        self._broadcast(torch.tensor([len(content)]))
-        self._broadcast(content)
+        self.world.broadcast(torch.tensor([len(content)]))
+        self.world.broadcast(content)
 
     def commands(self) -> Iterator[dict[str, Any]]:
         """Receive the commands of rank 0 until it ends this rank."""
@@ -47,14 +45,9 @@ class SamplingGroup:
         self.world.barrier()
 
     def _receive(self) -> dict[str, Any] | None:
-        size = self._broadcast(torch.zeros(1, dtype=torch.int64))
-        content = self._broadcast(torch.zeros(int(size), dtype=torch.uint8))
+        size = self.world.broadcast(torch.zeros(1, dtype=torch.int64))
+        content = self.world.broadcast(torch.zeros(int(size), dtype=torch.uint8))
         return json.loads(bytes(content.tolist()))
-
-    def _broadcast(self, values: Tensor) -> Tensor:
-        """The values of rank 0, on all ranks."""
-        wait_for_collective(dist.broadcast(values, 0, group=self.world.setup_group, async_op=True))
-        return values
 
 
 SINGLE_PROCESS = SamplingGroup(SINGLE_RANK)

@@ -32,6 +32,7 @@ from pippin.sampling.guidance import (
     separate_terms,
 )
 from pippin.sampling.solvers import SOLVERS, Denoise, Estimate
+from pippin.system.device import to_device
 from pippin.types import Conditions, Images, Latents, Prediction
 
 Progress = Callable[[int, int], None]
@@ -219,7 +220,8 @@ def _noise(
     shape: tuple[int, int, int], seeds: Sequence[int], device: torch.device, *step: int
 ) -> Latents:
     """Each sample's noise: the initial noise, or that of a step of ancestral sampling."""
-    return torch.stack([rng.normal(shape, "sample", seed, *step) for seed in seeds]).to(device)
+    noise = torch.stack([rng.normal(shape, "sample", seed, *step) for seed in seeds])
+    return to_device(noise, device)
 
 
 @contextmanager
@@ -236,11 +238,11 @@ def _evaluating(model: ConditionalModel) -> Iterator[None]:
 
 
 def _check_finite(latents: Latents, seeds: Sequence[int]) -> None:
-    """Refuse latents that are not finite, by one value that is read from the device."""
+    """Refuse latents that are not finite; one copy from the device tells."""
     finite = latents.flatten(1).isfinite().all(1).tolist()
     if all(finite):
         return
-    failed = [seed for seed, one in zip(seeds, finite, strict=True) if not one]
+    failed = [seed for seed, is_finite in zip(seeds, finite, strict=True) if not is_finite]
     raise FloatingPointError(
         f"the model gave non-finite latents for seeds {failed}: train it longer or from "
         "an earlier checkpoint, or sample with a lower sampling.guidance.semantic_scale, "

@@ -71,12 +71,19 @@ def check_packaged_file(path: Path, sha256: str, requirement: str) -> None:
         )
 
 
+def package_clone() -> Path | None:
+    """The clone that the package is in; None for an installed package."""
+    return PACKAGE.parents[1] if _is_clone(PACKAGE.parents[1]) else None
+
+
 def _clone() -> Path | None:
     """The clone that the package is in or was installed from, while it exists."""
-    for folder in (PACKAGE.parents[1], _recorded_source()):
-        if folder is not None and all((folder / name).is_file() for name in CLONE_FILES):
-            return folder
-    return None
+    source = _recorded_source()
+    return package_clone() or (source if source is not None and _is_clone(source) else None)
+
+
+def _is_clone(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in CLONE_FILES)
 
 
 def _recorded_source() -> Path | None:

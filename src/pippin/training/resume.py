@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
 
+import torch
 from rich.console import Console
 
 from pippin.config import ConfigError, protocol
@@ -58,7 +59,7 @@ def resumed_checkpoint(
     with world.rank0_first():  # verifying a large one takes minutes
         if world.is_rank0 and run.resumes(request.resume):
             chosen = _newest_checkpoint(run, console)
-    images = world.from_rank0(-1 if chosen is None else int(chosen.name))
+    images = int(world.broadcast(torch.tensor(-1 if chosen is None else int(chosen.name))))
     path = None if images < 0 else run.checkpoints / str(images)
     if path is not None and not path.is_dir():
         raise ValueError(

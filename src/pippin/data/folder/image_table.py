@@ -17,14 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from pippin.control import Size
 from pippin.data.folder.caption_files import NotTextError, clean_caption
 from pippin.data.folder.scanned import ScannedImage
 from pippin.images.files import ConversionRule
-from pippin.system.files import atomic_write
 from pippin.system.formats import FORMATS, VERSION, check_format
+from pippin.system.tensors import save_tensors
 
 TABLE = ".parts/images.safetensors"
 """Table in a folder of images; only folders that were prepared from shards have it."""
@@ -60,8 +59,8 @@ def save_table(folder: Path, columns: Columns, texts: Mapping[str, Any]) -> None
     """
     path, num_bytes = folder / TABLE, (folder / METADATA).stat().st_size
     content = json.dumps({VERSION: FORMATS[KIND], **texts, "num_bytes": num_bytes})
-    with atomic_write(path) as staging:
-        save_file(columns, staging, metadata={"texts": content})
+    tensors = {name: torch.from_numpy(column) for name, column in columns.items()}
+    save_tensors(path, tensors, metadata={"texts": content})
 
 
 class _Store:

@@ -31,6 +31,12 @@ class Cell:
     tone: Tone = "plain"
     """Tone of ``delta``, or of ``text`` without a ``delta``."""
 
+    @property
+    def full_text(self) -> str:
+        """Number, remark and difference as one text."""
+        remark = f" ({self.remark})" if self.remark else ""
+        return f"{self.text}{remark}" + (f"; {self.delta}" if self.delta else "")
+
 
 ABSENT = Cell(text="\N{EN DASH}", tone="mute")
 """A reference that was not measured."""

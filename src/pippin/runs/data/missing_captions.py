@@ -18,6 +18,7 @@ from pippin.data.folder.recaption import RecaptionResult, lacking_captions, writ
 from pippin.encoders.captioner import Captioner, captioner_fingerprint, stated_max_tokens
 from pippin.images.files import UnreadableImageError, inspect_image
 from pippin.system.device import resolve_device
+from pippin.system.main_memory import is_out_of_memory
 from pippin.system.progress import Progress
 
 MAX_TOKENS, BATCH_SIZE = 40, 16
@@ -87,7 +88,9 @@ def caption_missing(
             console=console,
             keep_main=True,
         )
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise ValueError(
             f"captioner {source} exhausts the memory of {device} with {BATCH_SIZE} images at "
             f"once: type pippin data recaption {data.path} --column {column} --captioner {source} "

@@ -18,13 +18,13 @@ def load_part(path: Path, part: str, files: Sequence[str]) -> dict[str, Tensor]:
     Args:
         path: the checkpoint.
         part: such as ``ema``.
-        files: names of its files, see :func:`pippin.runs.checkpoint.part_files`.
+        files: names of its files, see :func:`pippin.runs.checkpoint_state.part_files`.
 
     Raises:
         ValueError: a file is damaged; the message names it.
         OSError: a file cannot be read.
     """
-    if _are_whole(files):
+    if _is_unsharded(files):
         return load_tensors(path / files[0])
     return {
         name.removeprefix(f"{part}/"): tensor
@@ -35,7 +35,7 @@ def load_part(path: Path, part: str, files: Sequence[str]) -> dict[str, Tensor]:
 def part_sizes(path: Path, part: str, files: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """Sizes of a part's tensors; only headers are read. Arguments and errors as of
     :func:`load_part`."""
-    if not _are_whole(files):
+    if not _is_unsharded(files):
         index = read_index(path, files)
         return {name.removeprefix(f"{part}/"): tensor.size for name, tensor in index.items()}
     with safe_open(path / files[0], framework="pt") as file:
@@ -45,6 +45,6 @@ def part_sizes(path: Path, part: str, files: Sequence[str]) -> dict[str, tuple[i
         }
 
 
-def _are_whole(files: Sequence[str]) -> bool:
+def _is_unsharded(files: Sequence[str]) -> bool:
     """Whether a part is one file of full tensors."""
     return len(files) == 1 and part_of_file(files[0]) is None

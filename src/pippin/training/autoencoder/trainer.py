@@ -25,7 +25,7 @@ from pippin.encoders.config import AutoencoderTrainConfig
 from pippin.encoders.normalisation import to_pixels
 from pippin.rng import generator, normal
 from pippin.settings.marks import legacy_defaults
-from pippin.system.device import autocast, resolve_device
+from pippin.system.device import autocast, resolve_device, to_device
 from pippin.system.files import make_folder, remove_temporary_files
 from pippin.system.signals import StopRequest, TrainingStoppedError
 from pippin.training.autoencoder.loss import autoencoder_loss
@@ -176,13 +176,15 @@ class AutoencoderTrainer:
             FloatingPointError: see :meth:`train`; nothing is changed.
         """
         config = self.config
-        pixels = to_pixels(images.to(self.device)).contiguous(memory_format=torch.channels_last)
+        pixels = to_pixels(to_device(images, self.device)).contiguous(
+            memory_format=torch.channels_last
+        )
         noise = normal(self._latent_shape(pixels), "posterior", config.seed, self.step_count)
         with autocast(self.device, config.precision):
             loss = autoencoder_loss(
                 self.network,
                 pixels,
-                noise.to(self.device),
+                to_device(noise, self.device),
                 kl_weight=config.kl_weight,
                 scale_weight=config.scale_weight,
             )
