@@ -12,10 +12,8 @@ import diffusers
 import pytest
 import torch
 from random_trained import (
-    SCALE,
     SHAPE,
     SIDE,
-    STEPS,
     save_autoencoder,
     save_t5,
     text_rule,
@@ -75,6 +73,12 @@ def noise():
 
 def largest(images, own):
     return float((images - own).abs().max())
+
+
+def printed_options(written, pipe):
+    """Arguments of the call that the command prints, with other prompts."""
+    call = written.call.partition("pipe(")[2].partition(").images")[0]
+    return eval(f"dict({call})", {"pipe": pipe}) | {"prompt": ["red apple", "blue car"]}
 
 
 def test_an_affine_of_each_channel_moves_into_the_autoencoder(tmp_path):
@@ -153,16 +157,10 @@ def test_a_pipeline_of_stable_diffusion(tmp_path, record_property):
         TextConfig(source=(str(tmp_path / "clip"),)),
     )
     own = own_images(tmp_path, trained, ["red apple", "blue car"])
-    write_pipeline(collect_facts(trained), tmp_path / "out")
+    written = write_pipeline(collect_facts(trained), tmp_path / "out")
     pipe = pipeline_of(tmp_path / "out")
     assert type(pipe).__name__ == "StableDiffusionPipeline" and pipe.safety_checker is None
-    images = pipe(
-        ["red apple", "blue car"],
-        num_inference_steps=STEPS,
-        guidance_scale=SCALE,
-        latents=noise(),
-        output_type="pt",
-    ).images
+    images = pipe(**printed_options(written, pipe), latents=noise(), output_type="pt").images
     record_property("largest difference", largest(images, own))
     assert largest(images, own) < TOLERANCE
 
@@ -180,10 +178,7 @@ def test_a_pipeline_of_stable_diffusion_3(tmp_path, record_property):
     written = write_pipeline(collect_facts(trained), tmp_path / "out")
     pipe = pipeline_of(tmp_path / "out")
     assert type(pipe).__name__ == "StableDiffusion3Pipeline"
-    call = written.call.partition("pipe(")[2].partition(").images")[0]
-    options = eval(f"dict(prompt={call.partition('=')[2]})", {"pipe": pipe})
-    options["prompt"] = ["red apple", "blue car"]
-    images = pipe(**options, latents=noise(), output_type="pt").images
+    images = pipe(**printed_options(written, pipe), latents=noise(), output_type="pt").images
     record_property("largest difference", largest(images, own))
     assert largest(images, own) < TOLERANCE
 
@@ -198,19 +193,10 @@ def test_a_pipeline_of_pixart(tmp_path, record_property):
         TextConfig(source=(str(tmp_path / "t5"),)),
     )
     own = own_images(tmp_path, trained, ["red apple", "blue car"])
-    write_pipeline(collect_facts(trained), tmp_path / "out")
+    written = write_pipeline(collect_facts(trained), tmp_path / "out")
     pipe = pipeline_of(tmp_path / "out")
     assert type(pipe).__name__ == "PixArtAlphaPipeline"
-    images = pipe(
-        ["red apple", "blue car"],
-        num_inference_steps=STEPS,
-        guidance_scale=SCALE,
-        latents=noise(),
-        output_type="pt",
-        max_sequence_length=6,
-        clean_caption=False,
-        use_resolution_binning=False,
-    ).images
+    images = pipe(**printed_options(written, pipe), latents=noise(), output_type="pt").images
     record_property("largest difference", largest(images, own))
     assert largest(images, own) < TOLERANCE
 
