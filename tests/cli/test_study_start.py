@@ -139,7 +139,7 @@ def test_a_job_with_less_memory_than_its_training_takes_is_refused(study, tmp_pa
     small.recipe = replace_at(small.recipe, "train.device", "auto")
     assert not list(check_node_memory(small, memory_gb=1, gpus=1))  # its tensors are on the GPU
     small.recipe = replace_at(small.recipe, "train.checkpoint_overlap", True)
-    small.__dict__["checkpoint_bytes"] = 3 * 2**30
+    small.__dict__["stored_sizes"] = small.stored_sizes._replace(checkpoint=3 * 2**30)
     (refusal,) = check_node_memory(small, memory_gb=2, gpus=1)
     assert "must hold a copy of a checkpoint, 3.22 GB" in refusal
     tight = StudyStart(study, tmp_path / "study", elsewhere=True, job=SlurmConfig(gpus=0))
