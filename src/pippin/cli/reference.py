@@ -24,14 +24,17 @@ class ReferenceCommand:
     """New file FILE.npz."""
     resolution: int | None = None
     """Side to which the centre square of each image is resized first; None = unchanged."""
-    features: Literal["efflite0", "inception", "dinov2"] = "efflite0"
-    """inception: the network of FID, from the file --inception. dinov2: from --dinov2."""
+    features: Literal["efflite0", "inception", "dinov2", "clip"] = "efflite0"
+    """inception: the network of FID, from the file --inception. dinov2, clip: from
+    --dinov2 or --clip."""
     input_size: int = EvaluationConfig().input_size
     """Input side of efflite0."""
     inception: str | None = None
     """Weight file of Inception; needs the extra ``fid``."""
     dinov2: str | None = None
     """Folder or hub name of a DINOv2 model in transformers' format."""
+    clip: str | None = None
+    """Folder or hub name of a CLIP in transformers' format."""
     batch_size: int = 64
     device: str = "auto"
 
@@ -44,6 +47,7 @@ def main(argv: list[str]) -> int:
         input_size=command.input_size,
         inception=command.inception,
         dinov2=command.dinov2,
+        clip=command.clip,
         batch_size=command.batch_size,
     )
 

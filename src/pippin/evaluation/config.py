@@ -29,7 +29,11 @@ SCALABLE = tuple(
 )
 """Controls whose effect is a number per image, so that it can be matched."""
 
-NETWORKS = {"inception": "a file of its weights", "dinov2": "a folder of the model"}
+NETWORKS = {
+    "inception": "a file of its weights",
+    "dinov2": "a folder of the model",
+    "clip": "a folder of the model",
+}
 """Feature networks that are not shipped -> content of the setting of the same name."""
 
 
@@ -61,10 +65,10 @@ class EvaluationConfig(Config):
     for the Frechet distances; all other distances use train. For a folder of images: such
     statistics, a .npz of images (arr_0) or a folder of images, instead of a data set. The hash of
     the content is part of the measures' protocol."""
-    features: Literal["efflite0", "inception", "dinov2"] = "efflite0"
+    features: Literal["efflite0", "inception", "dinov2", "clip"] = "efflite0"
     """Feature network. efflite0: EfficientNet-lite0 trained on ImageNet, 1280 pooled features.
-    inception: the network of FID, from the file that evaluation.inception names. dinov2: from the
-    folder that evaluation.dinov2 names."""
+    inception: the network of FID, from the file that evaluation.inception names. dinov2 and
+    clip: from the folder that evaluation.dinov2 or evaluation.clip names; clip adds CMMD."""
     input_size: int = 128
     """Images are resized (bilinear, antialiased) to this side before efflite0's features and
     distances are computed; the other networks have fixed input sizes."""
@@ -106,8 +110,9 @@ class EvaluationConfig(Config):
     scale_samples: int = 200
     """Number of images sampled at each scale."""
     clip: str | None = field(default=None, metadata=NOT_PROTOCOL)
-    """Folder or hub name of a CLIP in transformers' format, for the CLIP score of text models;
-    None = no CLIP score. The hash of its files is part of the score's protocol."""
+    """Folder or hub name of a CLIP in transformers' format, for the CLIP score of text models
+    and for features clip; None = no CLIP score. The hash of its files is part of the measures'
+    protocol."""
     inception: str | None = field(default=None, metadata=NOT_PROTOCOL)
     """File of the Inception weights, weights-inception-2015-12-05-6726825d.pth, for FID, sFID and
     Inception score; needs the extra ``fid``. The file's hash is part of the measures'
@@ -168,7 +173,8 @@ class EvaluationConfig(Config):
             )
         for name, description in NETWORKS.items():
             source = getattr(self, name)
-            if (source is not None) != (self.features == name):
+            unused = source is not None and self.features != name
+            if (self.features == name and source is None) or (unused and name != "clip"):
                 raise ConfigError(
                     f"evaluation.features {name} and evaluation.{name}, {description}, belong "
                     f"together; got features {self.features} and {name} {source}"

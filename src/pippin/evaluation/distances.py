@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from pippin.evaluation.config import EvaluationConfig
+from pippin.evaluation.features.clip_images import ClipImages
 from pippin.evaluation.features.extraction import (
     FeatureExtractor,
     Features,
@@ -20,7 +21,9 @@ from pippin.evaluation.features.extraction import (
 )
 from pippin.evaluation.measure import Jackknife, Measure, Subject
 from pippin.evaluation.metric import Metric, MetricKind
+from pippin.evaluation.metrics.cmmd import clip_discrepancy
 from pippin.evaluation.metrics.declared.distances import (
+    CMMD,
     COVERAGE,
     DENSITY,
     FD,
@@ -153,6 +156,8 @@ def compare(
         *_neighbour_measures(generated, reference, shared, config.neighbours),
         _kernel_subset_measure(generated, reference, shared, config),
     ]
+    if generated.extractor == ClipImages.name:
+        rest.append(_clip_measure(generated, reference, shared))
     if statistics is not None:
         frechet = compare_statistics(generated, statistics)
     else:
@@ -258,6 +263,13 @@ def _kernel_subset_measure(
         protocol=shared
         | {"kid_subsets": config.kid_subsets, "kid_subset_size": size, "seed": config.seed},
     )
+
+
+def _clip_measure(generated: Features, reference: Features, shared: dict[str, Any]) -> Measure:
+    values, others = generated.values, reference.values
+    jackknife = clip_discrepancy(values, others, reference.gaussian_within)
+    metric = CMMD(features=generated.extractor)
+    return _jackknife_measure(metric, jackknife, jackknife.interval(lowest=0), shared)
 
 
 def _jackknife_measure(

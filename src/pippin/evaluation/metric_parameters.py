@@ -72,7 +72,7 @@ class ControlName(Parameter):
 class FeatureName(Parameter):
     """Feature network; one read from an unofficial file has the beginning of the file's hash."""
 
-    examples: tuple[Any, ...] = ("efflite0", "inception", "dinov2")
+    examples: tuple[Any, ...] = ("efflite0", "inception", "dinov2", "clip")
 
     def regex(self) -> str:
         """Any text without spaces."""
@@ -83,7 +83,7 @@ class FeatureName(Parameter):
 class UnofficialFeatures(FeatureName):
     """Any feature network but the published Inception, in which the metric has another name."""
 
-    examples: tuple[Any, ...] = ("efflite0", "dinov2")
+    examples: tuple[Any, ...] = ("efflite0", "dinov2", "clip")
 
     def parse(self, text: str) -> str:
         """The name of the network."""

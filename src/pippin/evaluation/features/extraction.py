@@ -12,9 +12,11 @@ from rich.console import Console
 from torch import Tensor
 
 from pippin.evaluation.config import EvaluationConfig
+from pippin.evaluation.features.clip_images import ClipImages
 from pippin.evaluation.features.dinov2 import Dinov2
 from pippin.evaluation.features.efflite0 import EffLite0
 from pippin.evaluation.features.inception import Inception
+from pippin.evaluation.metrics.cmmd import gaussian_within
 from pippin.evaluation.metrics.kid import unbiased_within
 from pippin.evaluation.metrics.prdc import squared_radii
 from pippin.system.progress import Progress
@@ -67,6 +69,11 @@ class Features:
     def kernel_within(self) -> Float64[Tensor, ""]:
         """Within-set term of the kernel distance, computed once."""
         return unbiased_within(self.values.double())
+
+    @cached_property
+    def gaussian_within(self) -> Float64[Tensor, ""]:
+        """Within-set term of CMMD, computed once."""
+        return gaussian_within(self.values.double())
 
     def squared_radii(self, neighbours: int) -> Float64[Tensor, " count"]:
         """Squared distance of each image to its k-th neighbour, computed once."""
@@ -160,6 +167,9 @@ def build_features(
     if config.features == "dinov2":
         assert config.dinov2 is not None
         return Dinov2(config.dinov2, device)
+    if config.features == "clip":
+        assert config.clip is not None
+        return ClipImages(config.clip, device)
     return EffLite0(config.input_size, device)
 
 

@@ -71,6 +71,8 @@ class Clip:
         self._model, self._device = model.to(device), torch.device(device)
         vision = model.config.vision_config
         self.image_size: int = vision.image_size
+        self.dim: int = model.config.projection_dim
+        """Width of the embeddings."""
         self.text_tokens: int = model.config.text_config.max_position_embeddings
         """Longer captions are truncated; the published CLIPs read 77 tokens."""
         self.vision = (

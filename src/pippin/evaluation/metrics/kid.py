@@ -5,6 +5,8 @@ k(x, y) = (x . y / d + 1)^3 (Binkowski et al. 2018, section 4). The estimate is 
 number of samples, so it may be negative for similar sets.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
@@ -46,8 +48,8 @@ def kernel_distance(
     _check_counts(len(generated), len(reference))
     x, y = generated.double(), reference.double()
     n = len(x)
-    within_sums = _row_sums(x, x) - kernel_diagonal(x)  # (n,) over the other generated samples
-    cross_means = _row_sums(x, y) / len(y)  # (n,)
+    within_sums = row_sums(kernel, x, x) - kernel_diagonal(x)  # (n,) over other samples
+    cross_means = row_sums(kernel, x, y) / len(y)  # (n,)
     total, cross_total = within_sums.sum(), cross_means.sum()
     reference_within = unbiased_within(y) if within is None else within
     value = total / (n * (n - 1)) + reference_within - 2 * cross_total / n
@@ -99,10 +101,15 @@ def kernel_diagonal(x: Float64[Tensor, "n dim"]) -> Float64[Tensor, " n"]:
 def unbiased_within(x: Float64[Tensor, "n dim"]) -> Float64[Tensor, ""]:
     """Mean of the kernel over pairs of different samples."""
     n = len(x)
-    return (_row_sums(x, x) - kernel_diagonal(x)).sum() / (n * (n - 1))
+    return (row_sums(kernel, x, x) - kernel_diagonal(x)).sum() / (n * (n - 1))
 
 
-def _row_sums(x: Tensor, y: Tensor) -> Tensor:
+def row_sums(
+    kernel: Callable[[Tensor, Tensor], Tensor],
+    x: Float64[Tensor, "n dim"],
+    y: Float64[Tensor, "m dim"],
+) -> Float64[Tensor, " n"]:
+    """Sum of a kernel over all of ``y``, for each row of ``x``; in blocks of bounded memory."""
     rows = max(1, CELLS // len(y))
     return torch.cat([kernel(part, y).sum(1) for part in x.split(rows)])
 

@@ -100,10 +100,10 @@ class FeatureChoice:
     """The feature extractor of metrics; another network is another protocol, and needs another
     folder."""
 
-    kind: Literal["efflite0", "inception", "dinov2"] = "efflite0"
+    kind: Literal["efflite0", "inception", "dinov2", "clip"] = "efflite0"
     """Feature extractor; inception also gives FID."""
     weights: str | None = None
-    """For inception, the file of its weights; for dinov2, the folder of the model."""
+    """For inception, the file of its weights; for dinov2 and clip, the folder of the model."""
 
 
 def with_machine_settings(study: Study, machine: MachineSettings) -> Study:
@@ -125,8 +125,8 @@ def with_features(study: Study, chosen: FeatureChoice) -> Study:
     """
     if (chosen.weights is None) != (chosen.kind == DEFAULT_FEATURES):
         raise ConfigError(
-            "--features.kind inception or dinov2 and --features.weights PATH belong together; got "
-            f"{chosen.kind} and {chosen.weights}"
+            "--features.kind inception, dinov2 or clip and --features.weights PATH belong "
+            f"together; got {chosen.kind} and {chosen.weights}"
         )
     if chosen.kind == DEFAULT_FEATURES:
         return study

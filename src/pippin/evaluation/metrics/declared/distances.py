@@ -4,7 +4,7 @@
 from functools import partial
 
 from pippin.evaluation.metric import Metric, MetricKind
-from pippin.evaluation.metric_parameters import UnofficialFeatures, network_of
+from pippin.evaluation.metric_parameters import FeatureName, UnofficialFeatures, network_of
 from pippin.evaluation.metric_registry import ship_metric
 
 _SAMPLES = partial(MetricKind, group="samples", part="quality")
@@ -139,10 +139,25 @@ DENSITY = ship_metric(
     )
 )
 
+CMMD = ship_metric(
+    _SAMPLES(
+        name="CMMD-{features}",
+        parameters={"features": FeatureName(examples=("clip",))},
+        better="lower",
+        leads=True,
+        needs=("clip",),
+        description=(
+            "1000 times the squared maximum mean discrepancy of CLIP embeddings under a Gaussian "
+            "kernel; 0 = equal sets. With clip-vit-large-patch14-336 the published CMMD."
+        ),
+    )
+)
+
 FRECHET_DISTANCES = (FID, FD)
 """Fréchet distances of pooled features."""
 REPORTED_AT_BEST = (
     KID,
+    CMMD,
     *FRECHET_DISTANCES,
     SFD,
     SFID,
