@@ -13,7 +13,7 @@ from pippin.conditioning.config import ConditioningConfig
 from pippin.conditioning.drop import draw_keep
 from pippin.config import ConfigError
 from pippin.denoisers.config import DenoiserConfig, learns_variance
-from pippin.diffusion.config import DiffusionConfig
+from pippin.diffusion.config import CONTINUOUS_SCHEDULES, DiffusionConfig
 from pippin.diffusion.posterior import Step, training_step, variational_bound
 from pippin.diffusion.prediction import add_noise, loss_weight, target, to_x0_and_eps
 from pippin.diffusion.rescale import build_schedule
@@ -165,10 +165,11 @@ def check_objective(diffusion: DiffusionConfig, denoiser: DenoiserConfig) -> Non
     """Refuse a learned variance for a schedule without ancestral steps.
 
     Raises:
-        ConfigError: rectified flow.
+        ConfigError: a schedule without indices.
     """
-    if learns_variance(denoiser) and diffusion.schedule == "flow":
+    if learns_variance(denoiser) and diffusion.schedule in CONTINUOUS_SCHEDULES:
         raise ConfigError(
             "denoiser.learn_variance True needs a schedule of 1000 indices (sd, ldm-f4, ddpm, "
-            "cosine); diffusion.schedule flow has no ancestral step with a variance to learn"
+            f"cosine); diffusion.schedule {diffusion.schedule} has no ancestral step with a "
+            "variance to learn"
         )

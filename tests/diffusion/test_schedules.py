@@ -18,7 +18,7 @@ DISCRETE = {
     "ddpm": {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02},
     "cosine": {"beta_schedule": "squaredcos_cap_v2"},
 }
-ALL = [*DISCRETE, "flow"]
+ALL = (*DISCRETE, "flow", "gvp")
 
 
 @pytest.mark.parametrize("name", DISCRETE)
@@ -60,12 +60,28 @@ def test_flow_is_linear():
     torch.testing.assert_close(schedule.alpha(t), 1 - t / 1000, rtol=0, atol=1e-15)
 
 
-def test_flow_ends_are_exact_and_their_log_snr_is_infinite():
-    schedule, ends = make_schedule("flow"), torch.tensor([0.0, 1000.0])
+@pytest.mark.parametrize("name", ["flow", "gvp"])
+def test_continuous_ends_are_exact_and_their_log_snr_is_infinite(name):
+    schedule, ends = make_schedule(name), torch.tensor([0.0, 1000.0])
     assert schedule.alpha(ends).tolist() == [1, 0]
     assert schedule.sigma(ends).tolist() == [0, 1]
     assert schedule.log_snr(ends).tolist() == [math.inf, -math.inf]
     assert schedule.time(schedule.log_snr(ends)).tolist() == [0, 1000]
+
+
+def test_gvp_is_a_quarter_turn_and_its_velocity_is_a_multiple_of_v():
+    """1e-6 of finite differences over t / 1000."""
+    schedule, t = make_schedule("gvp"), torch.linspace(1, 999, 77, dtype=torch.float64)
+    torch.testing.assert_close(schedule.sigma(t), torch.sin(torch.pi * t / 2000))
+    torch.testing.assert_close(schedule.alpha(t), torch.cos(torch.pi * t / 2000))
+    x0, eps, width = torch.tensor(0.7).double(), torch.tensor(-1.3).double(), 0.01
+
+    def state(t):
+        return schedule.alpha(t) * x0 + schedule.sigma(t) * eps
+
+    velocity = (state(t + width) - state(t - width)) / (2 * width / 1000)
+    v = schedule.alpha(t) * eps - schedule.sigma(t) * x0
+    torch.testing.assert_close(velocity, torch.pi / 2 * v, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -130,8 +146,9 @@ def test_sampling_times_fall_strictly_inside_the_table(spacing, steps):
     assert (times == times.round()).all()
 
 
-def test_flow_times_are_equal_steps_of_sigma():
-    assert make_schedule("flow").times(4).tolist() == [1000, 750, 500, 250]
+@pytest.mark.parametrize("name", ["flow", "gvp"])
+def test_continuous_times_are_equal_steps(name):
+    assert make_schedule(name).times(4).tolist() == [1000, 750, 500, 250]
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def test_order_of_convergence_of_flow_from_pure_noise_to_clean(gaussian, name):
     assert _orders(gaussian, SOLVERS[name], grids) == pytest.approx([ORDER[name]] * 2, abs=0.4)
 
 
-@pytest.mark.parametrize("schedule", ["sd", "ddpm", "cosine", "flow"])
+@pytest.mark.parametrize("schedule", ["sd", "ddpm", "cosine", "flow", "gvp"])
 @pytest.mark.parametrize("name", ORDER)
 def test_sampling_a_gaussian_on_the_real_grids(gaussian, name, schedule):
     """From the true state at the first time to clean, 100 steps, of values up to 1.5.
@@ -178,7 +178,7 @@ def test_one_point_is_sampled_exactly_by_all(name):
     def denoise(x, point):
         return Estimate(torch.full_like(x, 0.3), (x - point.alpha * 0.3) / point.sigma)
 
-    for schedule in ("cosine", "flow"):
+    for schedule in ("cosine", "flow", "gvp"):
         end = SOLVERS[name](denoise, _noise(), sampling_grid(make_schedule(schedule), 6), no_draw)
         torch.testing.assert_close(end, torch.full(SHAPE, 0.3), rtol=0, atol=1e-5)
 
@@ -222,6 +222,43 @@ def test_flow_euler_by_its_own_formula():
         x = x + (following - sigma) * _network(x, 1000 * sigma)
     ours = SOLVERS["euler"](_flow_denoise, _noise(), grid, no_draw)
     torch.testing.assert_close(ours, x, rtol=0, atol=1e-5)
+
+
+def test_the_sde_of_flow_is_the_update_of_sit():
+    """dx = (velocity + sigma score) ds + sqrt(2 sigma ds) n towards the data, s = 1 - sigma; here
+    the velocity is data - noise and the score -noise / sigma."""
+    noises = [rng.normal(SHAPE, "sample", 0, step) for step in range(3)]
+    x, grid, drawn = _noise(), sampling_grid(make_schedule("flow"), 4), []
+    for step, (here, ahead) in enumerate(pairwise(grid)):
+        velocity = -_network(x, here.t)
+        score = -(x - here.alpha * velocity) / here.sigma
+        width = ahead.alpha - here.alpha
+        if step < 3:
+            drift = velocity + here.sigma * score
+            x = x + drift * width + math.sqrt(2 * here.sigma * width) * noises[step]
+        else:
+            x = x + velocity * width
+
+    def draw(step):
+        drawn.append(step)
+        return noises[step]
+
+    ours = SOLVERS["sde"](_flow_denoise, _noise(), grid, draw)
+    torch.testing.assert_close(ours, x, rtol=1e-5, atol=1e-5)
+    assert drawn == [0, 1, 2]  # none in the last step
+
+
+@pytest.mark.parametrize("schedule", ["flow", "gvp", "sd"])
+def test_the_sde_keeps_a_gaussian(gaussian, schedule):
+    """With the exact x0 the samples have the data's mean and spread: within 0.05 of 4096 draws."""
+    draws = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 1, 64, 64, generator=draws)
+    grid = sampling_grid(make_schedule(schedule), 100)
+    x = grid[0].alpha * gaussian.mean + x * math.hypot(grid[0].alpha * gaussian.std, grid[0].sigma)
+    draw = lambda step: torch.randn(x.shape, generator=draws)  # noqa: E731
+    end = SOLVERS["sde"](gaussian.denoise, x, grid, draw)
+    assert abs(end.mean().item() - gaussian.mean) < 0.05
+    assert abs(end.std().item() - gaussian.std) < 0.05
 
 
 def test_ancestral_sampling_keeps_a_gaussian(gaussian):

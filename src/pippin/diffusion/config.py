@@ -7,8 +7,10 @@ from typing import Literal
 from pippin.config import Config
 from pippin.settings.bounds import above, within
 
-ScheduleName = Literal["sd", "ldm-f4", "ddpm", "cosine", "flow"]
+ScheduleName = Literal["sd", "ldm-f4", "ddpm", "cosine", "flow", "gvp"]
 PredictionType = Literal["eps", "v", "x0", "flow"]
+CONTINUOUS_SCHEDULES: tuple[ScheduleName, ...] = ("flow", "gvp")
+"""Schedules of real times from clean data to pure noise; the others have 1000 indices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,8 @@ class DiffusionConfig(Config):
 
     schedule: ScheduleName = "sd"
     """sd: scaled-linear 0.00085-0.012; ldm-f4: scaled-linear 0.0015-0.0195; ddpm: linear
-    0.0001-0.02; cosine (Nichol & Dhariwal 2021); flow: rectified flow."""
+    0.0001-0.02; cosine (Nichol & Dhariwal 2021); flow: rectified flow; gvp: SiT's
+    generalised variance-preserving path, a quarter turn from data to noise."""
     rescale: float = 1.0
     """s: scale factor from the resolution that the schedule was made for; every index then has
     SNR / s^2, so that the content sees the same noise as there. 1 = unchanged."""

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pippin.config import ConfigError
-from pippin.diffusion.config import DiffusionConfig
+from pippin.diffusion.config import CONTINUOUS_SCHEDULES, DiffusionConfig
 from pippin.diffusion.schedules import NoiseSchedule, Spacing, cast_like, make_schedule
 
 
@@ -63,13 +63,13 @@ def build_schedule(config: DiffusionConfig) -> NoiseSchedule:
     if config.rescale == 1:
         return base
     rescaled = RescaledSchedule(base, config.rescale)
-    if config.rescale < 1 and base.variance_preserving:
+    if config.rescale < 1 and config.schedule not in CONTINUOUS_SCHEDULES:
         end = torch.tensor(base.max_time, dtype=torch.float64)
         before, after = (float(schedule.log_snr(end)) for schedule in (base, rescaled))
         raise ConfigError(
             f"diffusion.rescale {config.rescale:g} would leave the noisiest index of the schedule "
             f"{config.schedule} a log-SNR of {after:.2f} instead of {before:.2f}, so that "
             "training never shows the pure noise that sampling starts from: give 1 or more, or "
-            "the schedule flow, which ends in pure noise at any scale"
+            "the schedule flow or gvp, which ends in pure noise at any scale"
         )
     return rescaled

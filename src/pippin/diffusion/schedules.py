@@ -148,14 +148,60 @@ class DiscreteSchedule(NoiseSchedule):
         return times.float()
 
 
-class FlowSchedule(NoiseSchedule):
-    """Rectified flow (Liu et al. 2022; Esser et al. 2024): sigma = t / 1000, alpha = 1 - sigma.
+class ContinuousSchedule(NoiseSchedule):
+    """A schedule of real times from clean data, t = 0, to pure noise, t = 1000.
 
-    At the ends the log-SNR is +inf (t = 0) and -inf (t = 1000), its true values; alpha, sigma
-    and ``time`` are finite there.
+    At the ends the log-SNR is +inf and -inf, its true values; alpha, sigma and ``time`` are finite
+    there.
     """
 
     max_time = float(NUM_TIMES)
+
+    def time_at(self, fraction: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """1000 fraction."""
+        return cast_like(NUM_TIMES * fraction.double(), fraction)
+
+    def times(self, steps: int, spacing: Spacing = "trailing") -> Float[Tensor, " steps"]:
+        """Times in equal steps from 1000 towards 0, the trailing spacing.
+
+        Raises:
+            ValueError: steps below 1, or another spacing.
+        """
+        _check_steps(steps, limit=None)
+        if spacing != "trailing":
+            raise ValueError(
+                f"the schedules flow and gvp support only 'trailing' spacing, got {spacing!r}"
+            )
+        times = torch.linspace(NUM_TIMES, 0, steps + 1, dtype=torch.float64)[:-1]
+        return times.float()
+
+
+class GvpSchedule(ContinuousSchedule):
+    """Generalised variance-preserving path of SiT (Ma et al. 2024, arXiv 2401.08740):
+    sigma = sin(pi t / 2000), alpha = cos(pi t / 2000).
+
+    The velocity of this path, with respect to t / 1000, is pi / 2 times the v prediction.
+    """
+
+    variance_preserving = True
+
+    def log_snr(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """-2 log tan(pi t / 2000)."""
+        self._check_times(t)
+        angle = t.double() * (math.pi / 2 / NUM_TIMES)
+        # The cosine of the rounded right angle is 6e-17, and pure noise must hold no data.
+        alpha = torch.where(t == NUM_TIMES, 0, torch.cos(angle))
+        return cast_like(2 * (torch.log(alpha) - torch.log(torch.sin(angle))), t)
+
+    def time(self, log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Time in [0, 1000]."""
+        angle = torch.atan(torch.exp(-log_snr.double() / 2))
+        return cast_like(angle * (NUM_TIMES * 2 / math.pi), log_snr)
+
+
+class FlowSchedule(ContinuousSchedule):
+    """Rectified flow (Liu et al. 2022; Esser et al. 2024): sigma = t / 1000, alpha = 1 - sigma."""
+
     variance_preserving = False
 
     def log_snr(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -167,22 +213,6 @@ class FlowSchedule(NoiseSchedule):
         """Time in [0, 1000]."""
         return cast_like(NUM_TIMES * torch.sigmoid(-log_snr.double() / 2), log_snr)
 
-    def time_at(self, fraction: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """1000 fraction."""
-        return cast_like(NUM_TIMES * fraction.double(), fraction)
-
-    def times(self, steps: int, spacing: Spacing = "trailing") -> Float[Tensor, " steps"]:
-        """Times with sigma in equal steps from 1 towards 0, the trailing spacing.
-
-        Raises:
-            ValueError: steps below 1, or another spacing.
-        """
-        _check_steps(steps, limit=None)
-        if spacing != "trailing":
-            raise ValueError(f"rectified flow supports only 'trailing' spacing, got {spacing!r}")
-        times = torch.linspace(NUM_TIMES, 0, steps + 1, dtype=torch.float64)[:-1]
-        return times.float()
-
 
 def make_schedule(name: ScheduleName) -> NoiseSchedule:
     """Published schedule by name. :func:`pippin.diffusion.rescale.build_schedule` builds that
@@ -192,7 +222,8 @@ def make_schedule(name: ScheduleName) -> NoiseSchedule:
     - ldm-f4: sqrt(beta) linear from 0.0015 to 0.0195 (Rombach et al. 2022, ImageNet f4);
     - ddpm: beta linear from 0.0001 to 0.02 (Ho et al. 2020);
     - cosine: Nichol & Dhariwal 2021, eq. 17, betas clipped at 0.999;
-    - flow: rectified flow.
+    - flow: rectified flow;
+    - gvp: alpha = cos(pi t / 2000), sigma = sin(pi t / 2000) (Ma et al. 2024).
 
     Raises:
         ValueError: an unknown name.
@@ -207,7 +238,11 @@ def make_schedule(name: ScheduleName) -> NoiseSchedule:
         return DiscreteSchedule(_cosine_betas())
     if name == "flow":
         return FlowSchedule()
-    raise ValueError(f"unknown schedule {name!r}; choose from: sd, ldm-f4, ddpm, cosine, flow")
+    if name == "gvp":
+        return GvpSchedule()
+    raise ValueError(
+        f"unknown schedule {name!r}; choose from: sd, ldm-f4, ddpm, cosine, flow, gvp"
+    )
 
 
 def _scaled_linear(first: float, last: float) -> Tensor:

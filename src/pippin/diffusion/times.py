@@ -11,7 +11,7 @@ from torch import Tensor
 from pippin.diffusion.config import LogitNormalTime, UniformTime
 from pippin.diffusion.schedules import NoiseSchedule, Spacing
 from pippin.sampling.config import SamplingConfig
-from pippin.types import Times
+from pippin.types import NUM_TIMES, Times
 
 
 def draw_times(
@@ -76,9 +76,9 @@ def build_grid(config: SamplingConfig, schedule: NoiseSchedule) -> list[Point]:
     Raises:
         ValueError: a solver, a number of steps or a spacing that the schedule does not support.
     """
-    if config.solver == "ddpm" and not schedule.variance_preserving:
+    if config.solver == "ddpm" and schedule.max_time == NUM_TIMES:
         raise ValueError(
-            "sampling.solver ddpm needs a schedule of 1000 indices; rectified flow is sampled "
-            "with ddim (its other name is euler), heun or dpm++"
+            "sampling.solver ddpm needs a schedule of 1000 indices; the schedules flow and gvp "
+            "are sampled with ddim (its other name is euler), heun, dpm++ or sde"
         )
     return sampling_grid(schedule, config.steps, config.spacing)

@@ -123,7 +123,7 @@ def to_scheduler(diffusion: DiffusionConfig) -> dict[str, Any]:
             "num_train_timesteps": 1000,
             "shift": 1.0,
         }
-    if diffusion.prediction not in PREDICTIONS:
+    if diffusion.prediction not in PREDICTIONS or diffusion.schedule not in BETAS:
         raise ConfigError(
             f"diffusers has no prediction {diffusion.prediction!r} on the schedule "
             f"{diffusion.schedule!r}"

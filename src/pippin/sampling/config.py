@@ -13,7 +13,7 @@ from pippin.settings.bounds import above, at_least
 from pippin.settings.marks import NOT_PROTOCOL
 from pippin.settings.weights import check_weights_name
 
-SolverName = Literal["ddim", "dpm++", "heun", "euler", "ddpm"]
+SolverName = Literal["ddim", "dpm++", "heun", "euler", "ddpm", "sde"]
 SpacingName = Literal["trailing", "leading", "linspace"]
 
 
@@ -154,10 +154,11 @@ class SamplingConfig(Config):
     """How images are drawn from a model."""
 
     solver: SolverName = "ddim"
-    """ddpm is ancestral sampling, with fresh noise at every step; the others solve an ODE."""
+    """ddpm is ancestral sampling and sde the reverse SDE, with fresh noise at every step; the
+    others solve an ODE."""
     spacing: SpacingName = "trailing"
     """Which times are visited, as the word means in diffusers; linspace is the published DiT's
-    respacing. Rectified flow has trailing only."""
+    respacing. The schedules flow and gvp have trailing only."""
     steps: int = 50
     """Solver steps; network evaluations are counted and reported beside."""
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Solvers of the probability-flow ODE, from noise to data, and ancestral sampling.
+"""Solvers of the probability-flow ODE and the reverse SDE, from noise to data.
 
 All have one calling convention: ``solver(denoise, x, grid, draw_noise) -> x`` walks through the
 points of the grid. ``denoise`` gives the estimates (x0, eps, variance) for a state at a point; it
-is not called at the last point. ``draw_noise`` gives the noise of a step, for ancestral sampling
-only. The state stays in its own dtype, float32 in the sampler; the factors are float64 numbers.
+is not called at the last point. ``draw_noise`` gives the noise of a step, where a solver adds any.
+The state stays in its own dtype, float32 in the sampler; the factors are float64 numbers.
 """
 
 import math
@@ -50,13 +50,15 @@ def ddim(denoise: Denoise, x: Latents, grid: Sequence[Point], draw_noise: DrawNo
 def heun(denoise: Denoise, x: Latents, grid: Sequence[Point], draw_noise: DrawNoise) -> Latents:
     """Heun's method (Karras et al. 2022, algorithm 1); second order.
 
-    Two evaluations a step, one in the last. The trapezoid rule is written without slopes: the
-    Euler step ahead, plus half of what is missing when the estimates there lead back.
+    Two evaluations a step, one in the last and one in a first step from pure noise of a
+    variance-preserving schedule, where the slope has no limit. The trapezoid rule is written
+    without slopes: the Euler step ahead, plus half of what is missing when the estimates there
+    lead back.
     """
     last = len(grid) - 2
     for step, (here, ahead) in enumerate(pairwise(grid)):
         reached = _state_at(ahead, denoise(x, here))
-        if step < last:
+        if step < last and here.scale > 0:
             back = _state_at(here, denoise(reached, ahead))
             reached = reached + 0.5 * (ahead.scale / here.scale) * (x - back)
         x = reached
@@ -107,12 +109,33 @@ def ancestral(
     return x
 
 
+def reverse_sde(
+    denoise: Denoise, x: Latents, grid: Sequence[Point], draw_noise: DrawNoise
+) -> Latents:
+    """Euler-Maruyama steps of a reverse SDE (Ma et al. 2024, arXiv 2401.08740, eq. 6) with
+    diffusion coefficient w = 2 sigma, in sigma.
+
+    A step is the ODE's, and beside it -w / 2 eps / sigma d_sigma of the score and sqrt(w d_sigma)
+    of fresh noise. For rectified flow this is SiT's own update with its form "sigma". The last
+    step, to the clean end, is the ODE's.
+    """
+    last = len(grid) - 2
+    for number, (here, ahead) in enumerate(pairwise(grid)):
+        estimate = denoise(x, here)
+        x = _state_at(ahead, estimate)
+        if number < last:
+            width = here.sigma - ahead.sigma
+            x = x - width * estimate.eps + math.sqrt(2 * here.sigma * width) * draw_noise(number)
+    return x
+
+
 SOLVERS: dict[SolverName, Solver] = {
     "ddim": ddim,
     "euler": ddim,
     "heun": heun,
     "dpm++": dpm_solver_pp,
     "ddpm": ancestral,
+    "sde": reverse_sde,
 }
 """euler is ddim under the name it has in flow matching."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pippin.conditioning.config import Gate, PowerCosineGate
 from pippin.data.record import class_changes
+from pippin.diffusion.config import CONTINUOUS_SCHEDULES
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe, known_patches_per_side
 from pippin.runs.components import Components
@@ -197,7 +198,7 @@ def _resolution_rules(old: Recipe, new: Recipe) -> Iterator[str]:
     ratio = new.data.resolution / old.data.resolution
     times = f"at {ratio:g} times the side"
     noise = old.diffusion.rescale * ratio
-    if noise < 1 and new.diffusion.schedule != "flow":
+    if noise < 1 and new.diffusion.schedule not in CONTINUOUS_SCHEDULES:
         yield (
             f"{times}, diffusion.rescale {noise:g} would keep the signal-to-noise ratio that "
             "content is seen at, which a discrete schedule cannot have below 1: the model gets "
