@@ -289,17 +289,26 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(recipe, tmp_path, capsys, 
     assert {path.name for path in tmp_path.iterdir()} == {"given"}
 
 
-def test_an_exhausted_gpu_ends_with_settings_that_take_less(recipe, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 2.00 GiB\nmore"),
+    ],
+)
+def test_exhausted_memory_ends_with_settings_that_take_less(
+    recipe, tmp_path, capsys, monkeypatch, error
+):
     def exhausted(*given, before, **options):
         before(given[0], given[0])
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore")
+        raise error
 
     monkeypatch.setattr("pippin.training.train.train", exhausted)
     given = saved(recipe, tmp_path / "given")
     run = tmp_path / "run"
     assert main(["train", *given, "--folder", str(run)]) == 1
     text = capsys.readouterr().err
-    assert "not enough memory (CUDA out of memory. Tried to allocate 2.00 GiB); the plan" in text
+    assert f"not enough memory ({str(error).splitlines()[0]}); the plan" in text
     assert "--train.micro-batch-size" in text and "--train.gradient-checkpointing 1" in text
     assert f"--folder {run} --resume auto" in text
 

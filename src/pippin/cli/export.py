@@ -11,6 +11,7 @@ import tyro
 
 from pippin.cli.parsing.licence import LicenceOptions
 from pippin.cli.parsing.options import DataLocation, parse
+from pippin.cli.parsing.text_source_option import TextSourceOption
 from pippin.config import ConfigError
 from pippin.system.text import print_above_progress, print_text
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportCommand(LicenceOptions):
+class ExportCommand(LicenceOptions, TextSourceOption):
     """Export a model for sampling elsewhere, for initialising a run, or for diffusers: settings,
     weights, class names, autoencoder."""
 
@@ -44,10 +45,6 @@ class ExportCommand(LicenceOptions):
     text_encoder: bool = True
     """Copy text encoders from local folders; False: `pippin sample` on a machine without these
     folders needs --text-source."""
-    text_source: tuple[str, ...] = ()
-    """For a converted text-to-image model: its text encoders, as for `pippin sample`."""
-    text_combine: Literal["features", "sd3"] | None = None
-    """Combination of the features of several encoders, if not as in the recipe."""
     autoencoder: str | None = None
     """Folder or name of the autoencoder, if it has moved since training."""
     data: DataLocation = field(default_factory=DataLocation)
@@ -203,18 +200,16 @@ def _with_text_source(trained: "Trained", command: ExportCommand) -> "Trained":
     """Model with the text encoders that the command names.
 
     Raises:
-        ConfigError: encoders with other files than those of the training.
+        ConfigError: a combination without encoders, or encoders with other files than those of
+            the training.
     """
+    text = command.with_text_source(trained.recipe.text)
     if not command.text_source:
-        if command.text_combine:
-            raise ConfigError("--text-combine has no effect without --text-source: give both")
         return trained
     from pippin.encoders.text import encoder_fingerprint
     from pippin.runs.folder import TEXT
 
-    recipe, inputs = trained.recipe, trained.inputs
-    combine = command.text_combine or recipe.text.combine
-    text = replace(recipe.text, source=command.text_source, combine=combine)
+    inputs = trained.inputs
     if inputs is not None:
         if inputs.text_encoder not in (None, encoder_fingerprint(text)):
             raise ConfigError(
@@ -224,5 +219,5 @@ def _with_text_source(trained: "Trained", command: ExportCommand) -> "Trained":
         places = {name: path for name, path in inputs.places.items() if not name.startswith(TEXT)}
         inputs = replace(inputs, places=places)
     bundled = {k: path for k, path in trained.bundled_paths.items() if not k.startswith(TEXT)}
-    recipe = replace(recipe, text=text)
+    recipe = replace(trained.recipe, text=text)
     return replace(trained, recipe=recipe, inputs=inputs, bundled_paths=bundled)

@@ -4,12 +4,13 @@
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from pippin.cli.parsing.common_options import SAMPLE_OPTIONS
 from pippin.cli.parsing.options import DataLocation, parse, parse_seeds
+from pippin.cli.parsing.text_source_option import TextSourceOption
 from pippin.cli.parsing.verb_help import HELP
 from pippin.sampling.config import SamplingConfig
 from pippin.system.text import argument_text, print_text, read_entries
@@ -24,7 +25,7 @@ TEXT_MODEL = "pippin/emoji-mmdit-text"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleCommand:
+class SampleCommand(TextSourceOption):
     """Sample images from a run: PNGs, a grid and a manifest with the protocol.
 
     Existing images are kept: the same command resumes after a stop, and other seeds or classes are
@@ -40,10 +41,6 @@ class SampleCommand:
     prompts_file: Path | None = None
     """Text file with one prompt per line, in UTF-8, or UTF-16 with a byte order mark. Empty lines
     are skipped."""
-    text_source: tuple[str, ...] = ()
-    """For a converted text-to-image model: its text encoders; see text.source of recipes."""
-    text_combine: Literal["features", "sd3"] | None = None
-    """Combination of the features of several encoders, if not as in the recipe."""
     checkpoint: int | None = None
     """Images seen of the checkpoint; default the newest intact one."""
     data: DataLocation = field(default_factory=DataLocation)
@@ -82,12 +79,7 @@ def main(argv: list[str]) -> int:
     from pippin.sampling.sample import draw_into, sample_as_worker, sample_rows, unique_rows
     from pippin.sampling.sample_folder import GRID
 
-    if command.text_combine and not command.text_source:
-        raise ValueError("--text-combine has no effect without --text-source: give both")
-    if command.text_source:
-        combine = command.text_combine or recipe.text.combine
-        text = replace(recipe.text, source=command.text_source, combine=combine)
-        recipe = replace(recipe, text=text)
+    recipe = replace(recipe, text=command.with_text_source(recipe.text))
     recipe = with_local_device(recipe)
     with join_sampling_group(recipe) as sampling_group:
         run = load_run(

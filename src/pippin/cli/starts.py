@@ -101,7 +101,7 @@ class Preflight:
     def memory_advice(
         self, error: BaseException, recipe: Recipe, places: Mapping[str, str], again: str
     ) -> str:
-        """Settings that take less memory than a GPU that was exhausted; on any rank.
+        """Settings that take less than the memory that was exhausted; on any rank.
 
         Args:
             error: torch's error.

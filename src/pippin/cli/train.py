@@ -15,6 +15,7 @@ from pippin.config import replace_at
 from pippin.distributed.ranks import is_rank0, restarting_launcher
 from pippin.recipes.recipe import Recipe
 from pippin.runs.folder import Resume, RunFolder
+from pippin.system.main_memory import is_out_of_memory
 from pippin.system.output import progress_hidden
 from pippin.system.text import print_text, redact
 
@@ -90,8 +91,6 @@ def _with_recorded_settings(recipe: Recipe, run: RunFolder, resume: Resume) -> R
 
 
 def _train(command: TrainCommand, folder: Path, places: dict[str, str], again: str) -> int:
-    import torch
-
     from pippin.cli.main import RESUMABLE
     from pippin.cli.starts import Preflight, dry_run
     from pippin.distributed.world import refuse_unconnected_tasks
@@ -127,7 +126,9 @@ def _train(command: TrainCommand, folder: Path, places: dict[str, str], again: s
     except TrainingDivergedError as error:
         _say(f"error: {error}")
         return 1
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         advice = preflight.memory_advice(error, command.recipe, places, again)
         print_text(f"error: {advice}", error=True)  # on any rank: the others do not know it
         return 1

@@ -21,7 +21,7 @@ from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe, Shape
 from pippin.training.blocks import checkpoint_blocks
 from pippin.training.config import TrainConfig
-from pippin.training.optimizer import ITERATIONS, Muon, build_optimizers
+from pippin.training.optimizer import ITERATIONS, Muon, build_optimizers, state_bytes
 from pippin.types import stack_controls
 
 
@@ -218,8 +218,7 @@ class States(NamedTuple):
 def training_states(model: LatentDenoiser, train: TrainConfig) -> States:
     """Estimate the states of training a model.
 
-    Adam has two averages of each number and a step count of each tensor, Muon one average of each
-    number. Every EMA is as large as the weights.
+    Every EMA is as large as the weights.
 
     Args:
         model: built by :func:`pippin.evaluation.metrics.cost.meta_model`.
@@ -229,13 +228,10 @@ def training_states(model: LatentDenoiser, train: TrainConfig) -> States:
     buffers = sum(b.numel() * b.element_size() for b in model.buffers())
     optimizer = flops = 0
     for member in build_optimizers(model, train):
-        owned = [p for group in member.param_groups for p in group["params"]]
-        numbers = sum(p.numel() for p in owned)
+        optimizer += state_bytes(member)
         if isinstance(member, Muon):
-            optimizer += FP32 * numbers
+            owned = [p for group in member.param_groups for p in group["params"]]
             flops += sum(orthogonalise_flops(p.shape[0], p.numel() // p.shape[0]) for p in owned)
-        else:
-            optimizer += 2 * FP32 * numbers + FP32 * len(owned)
     return States(
         weights=parameters + buffers,
         gradients=parameters,

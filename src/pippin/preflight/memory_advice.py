@@ -13,7 +13,7 @@ SHARE = 0.8
 
 
 def memory_advice(error: BaseException, start: Start, again: str) -> str:
-    """Message for an exhausted GPU: the settings that fit, and the command that resumes.
+    """Message for exhausted memory: the settings that fit, and the command that resumes.
 
     A plan that fitted was wrong, so the advised settings take clearly less than what was tried.
 

@@ -42,7 +42,7 @@ MODEL_INDEX = "model_index.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class ExportedPipeline:
     """Pipeline that was written."""
 
     call: str
@@ -61,7 +61,7 @@ class _Plan:
     """Pipeline class of diffusers."""
 
 
-def write_pipeline(facts: CardFacts, out: Path, *, text_encoders: bool = True) -> Written:
+def write_pipeline(facts: CardFacts, out: Path, *, text_encoders: bool = True) -> ExportedPipeline:
     """Write a folder for ``DiffusionPipeline.from_pretrained``.
 
     Args:
@@ -98,7 +98,7 @@ def _plan(facts: CardFacts, tensors: Mapping[str, Tensor]) -> tuple[_Plan | None
     return _Plan(facts=facts, spec=spec, exported=exported, pipeline=pipeline), []
 
 
-def _write_standard(plan: _Plan, out: Path) -> Written:
+def _write_standard(plan: _Plan, out: Path) -> ExportedPipeline:
     """Write a pipeline of diffusers' classes."""
     from diffusers import __version__
 
@@ -140,7 +140,7 @@ def _write_standard(plan: _Plan, out: Path) -> Written:
 
 def _write_own(
     facts: CardFacts, out: Path, obstacles: list[str], *, text_encoders: bool
-) -> Written:
+) -> ExportedPipeline:
     """Write a pipeline whose program needs pippin."""
     from diffusers import __version__
 
@@ -164,7 +164,7 @@ def _write_own(
 
 def _finish(
     facts: CardFacts, out: Path, index: Mapping[str, Any], call: str, limits: list[str]
-) -> Written:
+) -> ExportedPipeline:
     """Write the model card, and then the index, without which no pipeline is found."""
     form = CardForm(
         title=out.resolve().name,
@@ -174,7 +174,7 @@ def _finish(
     )
     write_text(out / CARD, render_card(facts, form))
     write_json(out / MODEL_INDEX, json.loads(json.dumps(index)))
-    return Written(call=call, notes=tuple(limits))
+    return ExportedPipeline(call=call, notes=tuple(limits))
 
 
 def _dit_defaults(trained: Trained) -> dict[str, Any]:

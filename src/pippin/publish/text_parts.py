@@ -9,6 +9,7 @@ from pippin.encoders.hub import FILES, load_tokenizer, model_type
 from pippin.encoders.source import CONFIG_FILE
 from pippin.encoders.text import KINDS, encoder_folders
 from pippin.runs.bundled_encoders import copy_files, folder_suffix
+from pippin.runs.exports import TEXT_FOLDER, TOKENIZER_FOLDER
 
 TABLES = tuple(pattern for pattern in FILES if pattern != "*.safetensors")
 """Patterns of a tokenizer's files."""
@@ -73,8 +74,10 @@ def write_text_parts(
     components: dict[str, Component] = {}
     for index, (part, name) in enumerate(zip(parts, classes, strict=True)):
         end = folder_suffix(index)
-        copy_files(part.encoder, out / f"text_encoder{end}", FILES)
-        copy_files(part.tokenizer, out / f"tokenizer{end}", TABLES, skipped=(CONFIG_FILE,))
-        components[f"text_encoder{end}"] = ("transformers", name)
-        components[f"tokenizer{end}"] = ("transformers", part.tokenizer_class)
+        copy_files(part.encoder, out / f"{TEXT_FOLDER}{end}", FILES)
+        copy_files(
+            part.tokenizer, out / f"{TOKENIZER_FOLDER}{end}", TABLES, skipped=(CONFIG_FILE,)
+        )
+        components[f"{TEXT_FOLDER}{end}"] = ("transformers", name)
+        components[f"{TOKENIZER_FOLDER}{end}"] = ("transformers", part.tokenizer_class)
     return components

@@ -14,6 +14,7 @@ from typing import Any
 
 from pippin.encoders.hub_files import hub_errors, without_token
 from pippin.encoders.snapshots import SnapshotError
+from pippin.runs.exports import AUTOENCODER_FOLDER, TEXT_FOLDER, TOKENIZER_FOLDER
 from pippin.runs.hub_source import check_hub_name
 from pippin.system.offline import is_offline, offline_reason, online_advice
 from pippin.system.text import printable
@@ -21,7 +22,9 @@ from pippin.system.text import printable
 MAIN = "main"
 INITIAL_FILES = {".gitattributes", "README.md", "LICENSE"}
 """Files of a model that somebody has just created on the hub."""
-OWNED = re.compile(r"(autoencoder|(text_encoder|tokenizer)(_\d+)?)/.*|inputs\.json|samples\.png")
+OWNED = re.compile(
+    rf"({AUTOENCODER_FOLDER}|({TEXT_FOLDER}|{TOKENIZER_FOLDER})(_\d+)?)/.*|inputs\.json|samples\.png"
+)
 """Files that an export may have, and that a later export may lack."""
 MAX_REASON = 300
 """Maximum number of characters of the hub's own words in a message."""

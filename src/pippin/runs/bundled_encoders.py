@@ -15,13 +15,12 @@ from pippin.encoders.hub import FILES
 from pippin.encoders.source import CONFIG_FILE, find_autoencoder
 from pippin.encoders.text import encoder_folders
 from pippin.recipes.recipe import Recipe
+from pippin.runs.exports import AUTOENCODER_FOLDER, TEXT_FOLDER, TOKENIZER_FOLDER
 from pippin.runs.folder import AUTOENCODER, TEXT
 from pippin.runs.inputs import reads_text
 from pippin.system.files import make_folder, sync_tree
 from pippin.system.weight_folders import DIFFUSERS, find_weights
 
-AUTOENCODER_FOLDER, TEXT_FOLDER, TOKENIZER_FOLDER = "autoencoder", "text_encoder", "tokenizer"
-"""The folders of the second encoder end in ``_2``, as in diffusers pipelines."""
 AUTOENCODER_FILES = (CONFIG_FILE, f"{DIFFUSERS}*.safetensors*")
 """Patterns of an autoencoder's files."""
 

@@ -54,6 +54,8 @@ def describe_weights(weights: str, average: str | None, images_seen: int) -> str
     return f"{kind} at {images_seen} images" if images_seen else f"{kind}, images seen: unknown"
 
 
+AUTOENCODER_FOLDER, TEXT_FOLDER, TOKENIZER_FOLDER = "autoencoder", "text_encoder", "tokenizer"
+"""Folders of the encoders; those of the second text encoder end in ``_2``, as in diffusers."""
 FACTS = "pippin"
 """Entry of a safetensors file's metadata that holds the facts."""
 SHA256 = "sha256"

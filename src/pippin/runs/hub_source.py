@@ -26,7 +26,13 @@ from pippin.encoders.hub_files import (
     list_model,
 )
 from pippin.encoders.snapshots import SnapshotError, missing_offline
-from pippin.runs.exports import LAST_FILE, WEIGHTS_FILE
+from pippin.runs.exports import (
+    AUTOENCODER_FOLDER,
+    LAST_FILE,
+    TEXT_FOLDER,
+    TOKENIZER_FOLDER,
+    WEIGHTS_FILE,
+)
 from pippin.runs.folder import INPUTS_FILE
 from pippin.system.downloads import check_space, size_text
 from pippin.system.files import read_regular
@@ -40,8 +46,12 @@ EXPORT_FILES: Alternatives = (
     (
         *SETTINGS_FILES,
         WEIGHTS_FILE,
-        *(f"{folder}/{name}" for folder in ("autoencoder", "text_encoder*") for name in FILES),
-        *(f"tokenizer*/{name}" for name in FILES if name != "*.safetensors"),
+        *(
+            f"{folder}/{name}"
+            for folder in (AUTOENCODER_FOLDER, f"{TEXT_FOLDER}*")
+            for name in FILES
+        ),
+        *(f"{TOKENIZER_FOLDER}*/{name}" for name in FILES if name != "*.safetensors"),
     ),
 )
 """Patterns of the files of an exported folder; whatever else a model holds stays on the hub."""

@@ -116,6 +116,16 @@ def _adam(parameters: list[nn.Parameter], config: TrainConfig) -> Optimizer:
     )
 
 
+def state_bytes(optimizer: Optimizer) -> int:
+    """Bytes of an optimizer's full state after a step, also where it is sharded: Adam has two
+    averages of each number and a step count of each tensor, Muon one average of each number."""
+    owned = [p for group in optimizer.param_groups for p in group["params"]]
+    average = sum(p.numel() * p.element_size() for p in owned)
+    if isinstance(optimizer, Muon):
+        return average
+    return 2 * average + len(owned) * torch.float32.itemsize
+
+
 def schedule_position(
     step: int, *, images: int, batch_size: int, lr_at: Literal["middle", "end"]
 ) -> tuple[float, int]:

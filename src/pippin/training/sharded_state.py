@@ -18,7 +18,7 @@ from pippin.runs.checkpoint_state import PARTS, is_sharded, load_state, part_fil
 from pippin.system.main_memory import main_memory
 from pippin.training.config import TrainConfig
 from pippin.training.ema import EMA
-from pippin.training.optimizer import Muon, restore_optimizers
+from pippin.training.optimizer import restore_optimizers, state_bytes
 from pippin.training.state import refuse_other_tensors, restore_state
 
 MEMORY_SHARE = 0.5
@@ -57,22 +57,11 @@ def writes_shards(
 def gathered_bytes(
     model: nn.Module, averages: Mapping[str, EMA], optimizers: Sequence[Optimizer]
 ) -> int:
-    """Bytes of the full state: weights, averages, and the optimizers' state after a step, as
-    :func:`pippin.planning.memory.training_states` counts them."""
+    """Bytes of the full state: weights, averages, and the optimizers' state after a step."""
     tensors = [*model.state_dict().values()]
     tensors += [weight for ema in averages.values() for weight in ema.weights.values()]
-    total = sum(map(_bytes, tensors))
-    for optimizer in optimizers:
-        owned = [p for group in optimizer.param_groups for p in group["params"]]
-        numbers = sum(map(_bytes, owned))
-        steps = len(owned) * torch.float32.itemsize
-        total += numbers if isinstance(optimizer, Muon) else 2 * numbers + steps
-    return total
-
-
-def _bytes(tensor: Tensor) -> int:
-    """Bytes of the full tensor, also of a sharded one."""
-    return tensor.numel() * tensor.element_size()
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    return weights + sum(map(state_bytes, optimizers))
 
 
 def resume_state(
