@@ -142,6 +142,7 @@ def test_prepare_encodes_shards_that_training_reads(tmp_path, capsys, monkeypatc
     said = capsys.readouterr()
     assert "images x 1 views in caches" in said.out
     assert "16 rows: 16 with image, 16 with caption" in " ".join(said.err.split())
+    assert "encoding shards: 2 of 2 shards (100.0 %)" in said.err
     Path("shards").rename("elsewhere")
     assert main(command) == 0  # the source is not needed any more
     capsys.readouterr()

@@ -87,7 +87,8 @@ def encode_shards(
     if not given and _is_complete(data, recipe.cache, autoencoder):
         return
     builders.wait()  # rank 0 verifies existing latents first
-    with Progress(console, "encoding shards", resumes=True, shown=builders.is_main) as progress:
+    title, shown = "encoding shards", builders.is_main
+    with Progress(console, title, unit="shards", resumes=True, shown=shown) as progress:
         build_streamed(
             shards,
             data,
