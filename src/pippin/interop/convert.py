@@ -13,6 +13,8 @@ from torch import Tensor
 from pippin.conditioning.config import DropConfig, TextSemantic
 from pippin.config import difference
 from pippin.data.config import NoDataConfig
+from pippin.denoisers.config import DenoiserConfig
+from pippin.denoisers.dit.config import DiTConfig
 from pippin.denoisers.weights.arguments import ModelSpec
 from pippin.denoisers.weights.diffusers_layers import require_supported
 from pippin.diffusion.config import PredictionType, ScheduleName
@@ -20,7 +22,7 @@ from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.normalisation import read_affine
 from pippin.encoders.source import find_autoencoder
 from pippin.interop.diffusers_format import NULL_CAPTION, read_folder
-from pippin.interop.diffusion_process import check_process, resolve_process
+from pippin.interop.diffusion_process import check_data_time, check_process, resolve_process
 from pippin.interop.load_model import LoadedModel
 from pippin.interop.published_models import (
     NULL_CLASS,
@@ -30,6 +32,7 @@ from pippin.interop.published_models import (
     stored_side,
 )
 from pippin.interop.weight_files import read_weights
+from pippin.nn.config import BlockLayers
 from pippin.objective import check_objective
 from pippin.recipes.recipe import (
     Recipe,
@@ -52,7 +55,8 @@ BASE_RECIPES = {
     "mmdit": "published/mmdit-sd3-d24-256",
     "unet": "published/ldm-4-imagenet-256",
 }
-"""Denoiser -> recipe whose training, sampling and evaluation settings a converted model gets."""
+"""Denoiser -> recipe whose training, sampling and evaluation settings a converted model gets; see
+:func:`base_recipe`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,9 +142,11 @@ def _read_file(
     arguments, notes = _with_side(source, weights.tensors, arguments)
     published = configure(source, arguments).diffusion
     diffusion = resolve_process(published, schedule, prediction)
-    process_notes = check_process(
-        path, weights, published, None if diffusion is published else diffusion
-    )
+    requested = None if diffusion is published else diffusion
+    if SOURCES[source].data_time:
+        process_notes = check_data_time(source, path, weights, requested)
+    else:
+        process_notes = check_process(path, weights, published, requested)
     loaded: LoadedModel = load_reference(source, weights.tensors, **arguments)
     spec = replace(loaded.spec, diffusion=diffusion)
     loaded = replace(loaded, spec=spec, weights=weights.kind)
@@ -254,13 +260,21 @@ def _numbers(values: Tensor) -> str:
     return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
 
 
+def base_recipe(denoiser: DenoiserConfig) -> str:
+    """Name of the published recipe nearest to a denoiser."""
+    if isinstance(denoiser, DiTConfig) and denoiser.time_input == "data":
+        lightning = denoiser.layers != BlockLayers() or denoiser.rotary
+        return "published/lightningdit-xl-256" if lightning else "published/sit-xl-256"
+    return BASE_RECIPES[denoiser.kind]
+
+
 def converted_recipe(spec: ModelSpec, autoencoder: str | None = None) -> Recipe:
     """Recipe of a converted model.
 
     The weights determine denoiser, conditioning and diffusion; training, sampling and evaluation
     are those of the nearest published recipe.
     """
-    base = RECIPES[BASE_RECIPES[spec.denoiser.kind]]()
+    base = RECIPES[base_recipe(spec.denoiser)]()
     diffusion, sampling = base.diffusion, base.sampling
     if spec.diffusion != replace(diffusion, loss_weight=spec.diffusion.loss_weight):
         diffusion = spec.diffusion
@@ -287,7 +301,7 @@ def fine_tuning(recipe: Recipe) -> dict[str, Any] | None:
 
     None if the conditioning differs, which a few options cannot express.
     """
-    base = RECIPES[BASE_RECIPES[recipe.denoiser.kind]]()
+    base = RECIPES[base_recipe(recipe.denoiser)]()
     base_conditioning, conditioning = base.conditioning, recipe.conditioning
     settings = (
         base_conditioning.semantic.kind,
