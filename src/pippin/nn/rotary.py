@@ -24,9 +24,11 @@ class Rotary(NamedTuple):
         self, x: Float[Tensor, "batch heads tokens dim"]
     ) -> Float[Tensor, "batch heads tokens dim"]:
         """Turn each pair of features (2m, 2m + 1) by its angle, in fp32; keeps the dtype."""
-        a, b = x.unflatten(-1, (-1, 2)).unbind(-1)  # each (B, H, N, d/2)
-        pairs = torch.stack([a * self.cos - b * self.sin, b * self.cos + a * self.sin], dim=-1)
-        return pairs.flatten(-2).to(x.dtype)
+        # tokens before heads in memory, so that attention's result needs no copy to be joined
+        a, b = x.transpose(1, 2).unflatten(-1, (-1, 2)).unbind(-1)  # each (B, N, H, d/2)
+        cos, sin = self.cos[:, None], self.sin[:, None]
+        pairs = torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1)
+        return pairs.flatten(-2).transpose(1, 2).to(x.dtype)
 
 
 def grid_rotary(
