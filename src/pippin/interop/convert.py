@@ -14,7 +14,6 @@ from pippin.conditioning.config import DropConfig, TextSemantic
 from pippin.config import difference
 from pippin.data.config import NoDataConfig
 from pippin.denoisers.config import DenoiserConfig
-from pippin.denoisers.dit.config import DiTConfig
 from pippin.denoisers.weights.arguments import ModelSpec
 from pippin.denoisers.weights.diffusers_layers import require_supported
 from pippin.diffusion.config import PredictionType, ScheduleName
@@ -32,7 +31,6 @@ from pippin.interop.published_models import (
     stored_side,
 )
 from pippin.interop.weight_files import read_weights
-from pippin.nn.config import BlockLayers
 from pippin.objective import check_objective
 from pippin.recipes.recipe import (
     Recipe,
@@ -50,13 +48,15 @@ FORMATS = (DIFFUSERS, *SOURCES)
 """Supported sources of weights."""
 BASE_RECIPES = {
     "dit": "published/dit-xl-256",
+    "sit": "published/sit-xl-256",
+    "lightningdit": "published/lightningdit-xl-256",
     "mdtv2": "published/mdtv2-xl-256",
     "pixart": "published/pixart-xl-256",
     "mmdit": "published/mmdit-sd3-d24-256",
     "unet": "published/ldm-4-imagenet-256",
 }
-"""Denoiser -> recipe whose training, sampling and evaluation settings a converted model gets; see
-:func:`base_recipe`."""
+"""Variant of a denoiser -> recipe whose training, sampling and evaluation settings a converted
+model gets; see :func:`base_recipe`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,10 +262,7 @@ def _numbers(values: Tensor) -> str:
 
 def base_recipe(denoiser: DenoiserConfig) -> str:
     """Name of the published recipe nearest to a denoiser."""
-    if isinstance(denoiser, DiTConfig) and denoiser.time_input == "data":
-        lightning = denoiser.layers != BlockLayers() or denoiser.rotary
-        return "published/lightningdit-xl-256" if lightning else "published/sit-xl-256"
-    return BASE_RECIPES[denoiser.kind]
+    return BASE_RECIPES[denoiser.variant]
 
 
 def converted_recipe(spec: ModelSpec, autoencoder: str | None = None) -> Recipe:

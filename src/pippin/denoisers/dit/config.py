@@ -53,6 +53,13 @@ class DiTConfig(TransformerConfig):
             )
 
     @property
+    def variant(self) -> str:
+        """dit, sit or lightningdit, by times and layers."""
+        if self.time_input == "noise":
+            return "dit"
+        return "lightningdit" if self.rotary or self.layers != BlockLayers() else "sit"
+
+    @property
     def layers(self) -> BlockLayers:
         """Layers of each block."""
         return BlockLayers(
