@@ -15,6 +15,9 @@ from pippin.diffusion.times import build_grid
 from pippin.interop.convert import base_recipe
 from pippin.interop.diffusers_config import write_config
 from pippin.interop.published_models import configure, load_reference
+from pippin.recipes.checks import check_recipe
+from pippin.recipes.recipe import latent_shape_of
+from pippin.recipes.table import get_recipe
 from pippin.rng import normal
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
 from pippin.sampling.sampler import Sampler
@@ -113,6 +116,19 @@ def test_the_weights_know_their_process_and_their_latents():
     assert "4 further channels" in sit.notes[0] and not lightning.notes
     assert base_recipe(sit.denoiser) == "published/sit-xl-256"
     assert base_recipe(lightning.denoiser) == "published/lightningdit-xl-256"
+
+
+def test_recipes_have_the_published_configurations():
+    options = ("use_swiglu", "use_rope", "use_rmsnorm")
+    arguments = {"input_size": 16, "patch_size": 1} | dict.fromkeys(options, True)
+    for name, spec in (
+        ("sit", configure("sit", {})),
+        ("lightningdit", configure("lightningdit", arguments)),
+    ):
+        recipe = get_recipe(f"published/{name}-xl-256")
+        assert (recipe.denoiser, recipe.diffusion) == (spec.denoiser, spec.diffusion)
+        assert latent_shape_of(recipe) == (spec.latent_channels, *[spec.latent_side] * 2)
+        check_recipe(recipe)
 
 
 def test_what_does_not_fit_is_refused():
