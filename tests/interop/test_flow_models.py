@@ -104,7 +104,7 @@ def test_sampling_follows_the_published_times(case, shift, start):
     )
     sampler = Sampler(reference.model, build_schedule(reference.spec.diffusion), "flow", config)
     result = sampler.latents(Conditions(label=labels, control={}), [5, 6], shape)
-    torch.testing.assert_close(result, x, atol=2e-5, rtol=0)
+    torch.testing.assert_close(result, x, atol=1e-5, rtol=0)
 
 
 def test_the_weights_know_their_process_and_their_latents():
