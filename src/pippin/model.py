@@ -74,6 +74,7 @@ def build_model(
         token_use=denoiser_module.token_use,
     )
     conditioner.log_snr = log_snr
+    conditioner.time.input = denoiser_module.time_input
     model = LatentDenoiser(conditioner, denoiser_module)
     if seed is not None:
         initialise(model, seed)

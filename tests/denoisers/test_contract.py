@@ -36,6 +36,8 @@ UNET = {
     "num_heads": 4,
     "norm_groups": 4,
 }
+TODAY = {"norm": "rms", "mlp": "swiglu", "rotary": True, "qk_norm": True, "time_input": "data"}
+TODAY |= {"qk_norm_kind": "layer", "modulation_shift": False}
 ATTENTION = ConditioningConfig(rules={"label": "attention"})
 MODULATION = ConditioningConfig(rules={"label": "modulation"})
 
@@ -59,6 +61,8 @@ CASES = {
     "dit-cross-attention": (DiTConfig(**SMALL, cross_attention=True, qk_norm=True), ATTENTION),
     "dit-text": (DiTConfig(**SMALL, cross_attention=True), text()),
     "dit-variance": (DiTConfig(**SMALL, learn_variance=True), MODULATION),
+    "dit-today": (DiTConfig(**SMALL, **TODAY), MODULATION),
+    "dit-today-text": (DiTConfig(**SMALL, **TODAY, cross_attention=True), text()),
     "mdtv2-modulation": (MDTv2Config(**MDT, learn_variance=True), MODULATION),
     "mdtv2-attention": (MDTv2Config(**MDT, cross_attention=True, qk_norm=True), ATTENTION),
     "mdtv2-text": (MDTv2Config(**MDT, cross_attention=True), text()),

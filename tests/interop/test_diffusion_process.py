@@ -141,3 +141,58 @@ def test_a_folder_of_diffusers_without_a_scheduler_takes_what_is_stated(tmp_path
     with pytest.raises(ValueError, match=r"prediction eps; given are .*prediction v"):
         convert("diffusers", tmp_path, prediction="v")
     assert convert("diffusers", tmp_path, prediction="eps").recipe.diffusion.prediction == "eps"
+
+
+def read_sit(tmp_path, content, name="weights.pt", **more):
+    torch.save(content, tmp_path / name)
+    return convert("sit", tmp_path / name, arguments=ARGUMENTS, **more)
+
+
+AS_PUBLISHED = argparse.Namespace(path_type="Linear", prediction="velocity", train_eps=None)
+
+
+def test_a_checkpoint_of_sit_is_flow_matching_with_its_averaged_weights(tmp_path):
+    weights = state()
+    raw = {name: value + 1 for name, value in weights.items()}
+    content = {"model": raw, "ema": weights, "opt": {}, "args": AS_PUBLISHED}
+    converted = read_sit(tmp_path, content, "SiT-XL-2-256x256.pt")
+    assert converted.loaded.weights == "ema"
+    recipe = converted.recipe
+    assert (recipe.diffusion.schedule, recipe.diffusion.prediction) == ("flow", "flow")
+    assert recipe.denoiser.time_input == "data" and not recipe.denoiser.learn_variance
+    assert recipe.sampling.guidance.cfg_channels == 3
+    assert not any("assuming" in note for note in converted.notes)
+    # 2 x 2 patches of 8 channels, the last 4 of which are discarded
+    bias = weights["final_layer.linear.bias"].reshape(4, 8)[:, :4].flatten()
+    assert torch.equal(converted.loaded.model.denoiser.output.linear.bias, -bias)
+    plain = read_sit(tmp_path, weights)
+    assert any("assuming the straight path and the velocity" in note for note in plain.notes)
+
+
+OTHERS = {
+    "heads of REPA": ({"ema": state() | PROJECTORS}, "w.pt", r"REPA \(projectors\.0"),
+    "settings of REPA": ({"ema": state(), "args": {"enc_type": "dinov2"}}, "w.pt", "enc_type"),
+    "the name of REPA": (state(), "repa-800ep.pt", "the file name contains repa"),
+    "another path": (
+        {"ema": state(), "args": argparse.Namespace(path_type="GVP")},
+        "w.pt",
+        "path_type GVP; only path_type linear is supported",
+    ),
+    "another prediction": (
+        {"ema": state(), "args": argparse.Namespace(prediction="score")},
+        "w.pt",
+        "prediction score; only prediction velocity is supported",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_other_flows_under_the_names_of_sit_are_refused(tmp_path, case):
+    content, name, sign = OTHERS[case]
+    with pytest.raises(ValueError, match=sign):
+        read_sit(tmp_path, content, name)
+
+
+def test_a_discrete_process_of_sit_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="sit is flow matching: leave --schedule"):
+        read_sit(tmp_path, state(), schedule="ddpm", prediction="eps")

@@ -19,6 +19,8 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 TOLERANCE = 1e-5
 FILES = {
     "dit": "dit",
+    "sit": "sit",
+    "lightningdit": "lightningdit",
     "mdtv2": "mdtv2",
     "pixart": "pixart",
     "pixart_ms": "pixart_ms",
@@ -28,6 +30,8 @@ FILES = {
 }
 UNPLACED = {
     "dit": {"pos_embed"},
+    "sit": {"pos_embed"},
+    "lightningdit": {"pos_embed", "feat_rope.freqs_cos", "feat_rope.freqs_sin"},
     "pixart": {"pos_embed"},
     "pixart_ms": {"pos_embed"},  # the published class does not read it either
 }
@@ -67,17 +71,33 @@ def calls(name, inputs):
             "sample": common | {"context": inputs["context"]},
             "sample_single": common | {"context": inputs["context_single"]},
         }
-    return {"sample": inputs}
+    return {"sample": {key: inputs[key] for key in inputs if "cfg" not in key}}
+
+
+def guided_calls(inputs):
+    """The keyword arguments of each published guided call, by the output's name."""
+    if "x_cfg" not in inputs:
+        return {}
+    plain = {key: inputs[f"{key}_cfg"] for key in ("x", "t", "y")}
+    plain["cfg_scale"] = inputs["cfg_scale"]
+    if "cfg_interval_start" not in inputs:
+        return {"sample_cfg": plain}
+    interval = plain | {"cfg_interval": True, "cfg_interval_start": inputs["cfg_interval_start"]}
+    return {
+        "sample_cfg": plain,
+        "sample_cfg_interval_above": interval,
+        "sample_cfg_interval_below": interval | {"t": inputs["t_cfg_below"]},
+    }
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_published_outputs_are_reproduced(name, record_property):
     reference, inputs, outputs = load(name)
-    published_calls = calls(name, inputs)
-    assert set(published_calls) == set(outputs)
-    for output, keywords in published_calls.items():
+    plain, guided = calls(name, inputs), guided_calls(inputs)
+    assert {*plain, *guided} == set(outputs)
+    for output, keywords in (plain | guided).items():
         with torch.no_grad():
-            result = reference(**keywords)
+            result = (reference.guided if output in guided else reference)(**keywords)
         difference = (result - outputs[output]).abs().max().item()
         record_property(output, difference)
         assert difference <= TOLERANCE

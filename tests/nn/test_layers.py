@@ -1,15 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shared layers against closed forms and torch's own layers."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from pippin.nn import attention
-from pippin.nn.attention import RMSNorm, _explicit, _fused, attend
-from pippin.nn.blocks import layer_norm, modulate
-from pippin.nn.embeddings import PatchEmbedding, from_patches, time_features, to_patches
+from pippin.nn.attention import _explicit, _fused, attend
+from pippin.nn.blocks import AdaLNBlock, ModulatedOutput, SwiGLU, modulate
+from pippin.nn.config import BlockLayers
+from pippin.nn.embeddings import (
+    DATA_TIME,
+    PatchEmbedding,
+    from_patches,
+    time_features,
+    to_patches,
+)
 from pippin.nn.initialise import Linear, initialise, normal
+from pippin.nn.norms import RMSNorm, layer_norm
 from pippin.nn.positions import sincos_2d
 
 
@@ -129,3 +139,42 @@ def test_modulation_rounds_for_the_layer_and_not_the_stream():
     shift, scale = torch.zeros(2, 8), torch.ones(2, 8)
     assert modulate(x, shift.bfloat16(), scale.bfloat16()).dtype == torch.bfloat16
     assert modulate(x.double(), shift.double(), scale.double()).dtype == torch.float64
+
+
+def test_swiglu_gates_with_its_first_rows():
+    layer = SwiGLU(6, 4.0)
+    initialise(layer, 0)
+    assert layer.linear_out.in_features == 16  # 2/3 of 24
+    assert SwiGLU(64, 4.0).linear_out.in_features == 170  # 170.67 rounded down
+    x = torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(0))
+    first, second = layer.linear_in.weight[:16], layer.linear_in.weight[16:]
+    gate = x @ first.T
+    expected = (gate * torch.sigmoid(gate) * (x @ second.T)) @ layer.linear_out.weight.T
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_vectors_of_each_token_modulate_as_those_of_an_image():
+    """Equal vectors at every token give the block's and the output's result for one vector."""
+    layers = BlockLayers(norm="rms", mlp="swiglu", qk_norm="layer", shift=False)
+    block, output = AdaLNBlock(16, 2, 4.0, layers=layers), ModulatedOutput(16, 16, 3, norm="rms")
+    draws = torch.Generator().manual_seed(0)
+    for parameter in (*block.parameters(), *output.parameters()):
+        torch.nn.init.normal_(parameter, std=0.3, generator=draws)
+    x, vector = torch.randn(2, 5, 16, generator=draws), torch.randn(2, 16, generator=draws)
+    each = vector[:, None].expand(-1, 5, -1)
+    torch.testing.assert_close(block(x, each, None, None), block(x, vector, None, None))
+    torch.testing.assert_close(output(x, each), output(x, vector))
+    each = torch.cat([each[:, :4], each[:, 4:] + 1], dim=1)
+    changed = (output(x, each) - output(x, vector)).abs().amax(dim=(0, 2))
+    assert changed[:4].max() < 1e-5 and changed[4] > 0.1
+
+
+def test_data_time_runs_from_noise_to_data():
+    t = torch.tensor([1000.0, 250.0, 0.0])
+    assert torch.equal(DATA_TIME.of(t), torch.tensor([0.0, 0.75, 1.0]))
+
+
+def test_time_features_of_another_base():
+    features = time_features(torch.tensor([0.5]), 8, base=10.0)
+    expected = [math.cos(0.5 * 10 ** (-k / 4)) for k in range(4)]
+    torch.testing.assert_close(features[0, :4], torch.tensor(expected))

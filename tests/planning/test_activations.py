@@ -49,6 +49,10 @@ def really_kept(rule, config, precision, batch, every=0):
 CASES = {
     "dit": ("modulation", small(DiTConfig)),
     "dit of tokens": ("attention", small(DiTConfig, cross_attention=True)),
+    "dit with rotary positions": (
+        "modulation",
+        small(DiTConfig, norm="rms", mlp="swiglu", rotary=True, qk_norm=True),
+    ),
     "mmdit": ("attention", small(MMDiTConfig)),
     "pixart": ("attention", small(PixArtConfig)),
 }

@@ -12,9 +12,12 @@ from processes import run_ranks
 from small_models import KINDS, gradients, model_of
 from torch.nn.parallel import DistributedDataParallel
 
+from pippin.conditioning.config import ConditioningConfig
+from pippin.denoisers.dit.config import dit
 from pippin.distributed import world as world_module
 from pippin.distributed.world import World
 from pippin.evaluation.metrics.cost import trial_outputs
+from pippin.model import build_model
 from pippin.training.blocks import checkpoint_blocks, compile_blocks
 from pippin.training.loop import Trainer
 
@@ -51,16 +54,22 @@ def test_compiled_blocks_give_the_same():
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
 
-def test_no_block_recomputes_its_grid():
-    """MDTv2's offsets between positions, whose cache dynamo would not see."""
+@pytest.mark.parametrize("kind", ["mdtv2", "rotary"])
+def test_no_block_recomputes_its_grid(kind):
+    """Offsets between positions and rotations, whose caches dynamo would not see."""
     graphs = []
 
     def keep(graph, _):
         graphs.append(graph)
         return graph.forward
 
-    model = model_of("mdtv2")
-    model.denoiser.blocks[0].compile(backend=keep)
+    if kind == "rotary":
+        settings = {"num_classes": 3, "latent_channels": 4, "seed": 0}
+        rotary = dit("tiny", rotary=True, norm="rms", mlp="swiglu")
+        model = build_model(ConditioningConfig(rules={"label": "modulation"}), rotary, **settings)
+    else:
+        model = model_of(kind)
+    model.denoiser.blocks[0].compile(backend=keep, fullgraph=True)
     trial_outputs(model, (4, 8, 8), training=False)
     called = {str(node.target) for graph in graphs for node in graph.graph.nodes}
     assert any("linear" in name for name in called)

@@ -11,6 +11,7 @@ from rich.console import Console
 from pippin.conditioning.config import ConstantGate, PowerCosineGate, TextSemantic
 from pippin.config import ConfigError, replace_at
 from pippin.data.config import ImagesConfig
+from pippin.denoisers.dit.config import dit
 from pippin.recipes.recipe import patches_per_side
 from pippin.sampling.load import images_before, load_run
 from pippin.system.formats import CHECKSUM, read_versioned_json
@@ -73,6 +74,15 @@ def test_another_meaning_of_the_output_is_named(recipe):
     v = replace_at(recipe, "diffusion.prediction", "v")
     assert suggestions(recipe, v) == [
         "the weights were trained with diffusion.prediction eps; it is v"
+    ]
+
+
+def test_settings_of_the_denoiser_without_a_tensor_are_named(recipe):
+    plain = replace(recipe, denoiser=dit("tiny"))
+    today = replace(recipe, denoiser=dit("tiny", rotary=True, time_input="data"))
+    assert suggestions(plain, today) == [
+        "the weights were trained with denoiser.rotary False; it is True",
+        "the weights were trained with denoiser.time_input noise; it is data",
     ]
 
 

@@ -72,6 +72,12 @@ def test_to_the_same_model_everything_is_copied(kind):
     assert all(torch.equal(weights[name], given[name]) for name in given)
 
 
+def test_rotary_positions_have_no_tensor_to_resample():
+    old = replace(SMALL["dit"], rotary=True)
+    given, _, report = moved(old, replace(old, base_grid=2), ("positions",))
+    assert report.counts() == {"copied": len(given)} and report.unused == ("positions",)
+
+
 @pytest.mark.parametrize("kind", SMALL)
 def test_class_to_text_keeps_all_but_what_reads_semantics(kind):
     new = SMALL[kind]

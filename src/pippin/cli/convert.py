@@ -16,7 +16,17 @@ from pippin.system.text import print_text
 if TYPE_CHECKING:
     from pippin.recipes.recipe import Recipe
 
-Format = Literal["diffusers", "dit", "mdtv2", "pixart", "pixart_ms", "mmdit_sd3", "ldm_unet"]
+Format = Literal[
+    "diffusers",
+    "dit",
+    "sit",
+    "lightningdit",
+    "mdtv2",
+    "pixart",
+    "pixart_ms",
+    "mmdit_sd3",
+    "ldm_unet",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +142,7 @@ def _list(title: str, names: Sequence[str]) -> None:
 
 def _next(out: Path, recipe: "Recipe", weights: str) -> str:
     """Suggested next commands, one per line."""
-    from pippin.interop.convert import BASE_RECIPES, fine_tuning
+    from pippin.interop.convert import base_recipe, fine_tuning
 
     text = recipe.conditioning.semantic.kind == "text"
     encoders = "CLIP-L CLIP-G T5" if recipe.text.combine == "sd3" else "ENCODER"
@@ -142,7 +152,7 @@ def _next(out: Path, recipe: "Recipe", weights: str) -> str:
     settings = fine_tuning(recipe)
     if settings is None:
         return sample
-    words = ["pippin train", BASE_RECIPES[recipe.denoiser.kind], "--data.path FOLDER"]
+    words = ["pippin train", base_recipe(recipe.denoiser), "--data.path FOLDER"]
     words += [f"--init.run {folder}", *([] if text else ["--init.transfer classes"])]
     words += ["--init.weights raw"] if weights == "raw" else []
     words += [

@@ -47,6 +47,12 @@ class DenoiserConfig(Config):
         return ""
 
     @property
+    def variant(self) -> str:
+        """Published model that the settings come nearest to, where a kind has several; otherwise
+        the kind."""
+        return self.kind
+
+    @property
     def dynamic_shapes(self) -> bool | None:
         """Whether torch compiles blocks for shapes that vary; None: it finds out."""
         return None

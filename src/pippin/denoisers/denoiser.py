@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 from torch import nn
 
+from pippin.nn.embeddings import TimeInput
 from pippin.types import Embedded, Latents, Masking, Prediction
 
 
@@ -30,6 +31,8 @@ class Denoiser(nn.Module, ABC):
 
     widths: Widths
     token_use: TokenUse
+    time_input: TimeInput = TimeInput()
+    """Number that the conditioner's time features read."""
     blocks: nn.ModuleList
     """Repeated blocks, which are compiled, checkpointed and sharded one by one."""
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pippin.config import ConfigError
 from pippin.diffusion.config import LogitNormalTime, UniformTime
 from pippin.diffusion.schedules import NoiseSchedule, Spacing
 from pippin.sampling.config import SamplingConfig
@@ -58,16 +59,30 @@ class Point(NamedTuple):
 
 
 def sampling_grid(
-    schedule: NoiseSchedule, steps: int, spacing: Spacing = "trailing"
+    schedule: NoiseSchedule, steps: int, spacing: Spacing = "trailing", shift: float = 1.0
 ) -> list[Point]:
-    """steps + 1 points: the schedule's sampling times, then the clean end."""
+    """steps + 1 points: the schedule's sampling times, then the clean end.
+
+    Args:
+        shift: s of :func:`shifted`; 1 = the times themselves.
+    """
     times = schedule.times(steps, spacing).double()
+    if shift != 1:
+        times = shifted(times, shift)
     columns = (times, schedule.alpha(times), schedule.sigma(times))
     points = []
     for t, alpha, sigma in zip(*(column.tolist() for column in columns), strict=True):
         scale = alpha if schedule.variance_preserving else 1.0
         points.append(Point(t=t, alpha=alpha, sigma=sigma, scale=scale))
     return [*points, Point(t=0.0, alpha=1.0, sigma=0.0, scale=1.0)]
+
+
+def shifted(times: Times, shift: float) -> Times:
+    """Times t' = s t / (1 + (s - 1) t), t in units of 1000 (Esser et al. 2024, section 5.3.2).
+
+    With 1 / s it is the same formula for times that run from noise to data, as LightningDiT's.
+    """
+    return shift * times / (1 + (shift - 1) * times / NUM_TIMES)
 
 
 def build_grid(config: SamplingConfig, schedule: NoiseSchedule) -> list[Point]:
@@ -81,4 +96,9 @@ def build_grid(config: SamplingConfig, schedule: NoiseSchedule) -> list[Point]:
             "sampling.solver ddpm needs a schedule of 1000 indices; the schedules flow and gvp "
             "are sampled with ddim (its other name is euler), heun, dpm++ or sde"
         )
-    return sampling_grid(schedule, config.steps, config.spacing)
+    if config.time_shift != 1 and schedule.variance_preserving:
+        raise ConfigError(
+            f"sampling.time_shift {config.time_shift:g} is for rectified flow (diffusion.schedule "
+            "flow): leave it at 1; sampling.spacing chooses the times of other schedules"
+        )
+    return sampling_grid(schedule, config.steps, config.spacing, config.time_shift)

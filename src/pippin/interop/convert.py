@@ -13,6 +13,7 @@ from torch import Tensor
 from pippin.conditioning.config import DropConfig, TextSemantic
 from pippin.config import difference
 from pippin.data.config import NoDataConfig
+from pippin.denoisers.config import DenoiserConfig
 from pippin.denoisers.weights.arguments import ModelSpec
 from pippin.denoisers.weights.diffusers_layers import require_supported
 from pippin.diffusion.config import PredictionType, ScheduleName
@@ -20,7 +21,7 @@ from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.normalisation import read_affine
 from pippin.encoders.source import find_autoencoder
 from pippin.interop.diffusers_format import NULL_CAPTION, read_folder
-from pippin.interop.diffusion_process import check_process, resolve_process
+from pippin.interop.diffusion_process import check_data_time, check_process, resolve_process
 from pippin.interop.load_model import LoadedModel
 from pippin.interop.published_models import (
     NULL_CLASS,
@@ -47,12 +48,15 @@ FORMATS = (DIFFUSERS, *SOURCES)
 """Supported sources of weights."""
 BASE_RECIPES = {
     "dit": "published/dit-xl-256",
+    "sit": "published/sit-xl-256",
+    "lightningdit": "published/lightningdit-xl-256",
     "mdtv2": "published/mdtv2-xl-256",
     "pixart": "published/pixart-xl-256",
     "mmdit": "published/mmdit-sd3-d24-256",
     "unet": "published/ldm-4-imagenet-256",
 }
-"""Denoiser -> recipe whose training, sampling and evaluation settings a converted model gets."""
+"""Variant of a denoiser -> recipe whose training, sampling and evaluation settings a converted
+model gets; see :func:`base_recipe`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,9 +142,11 @@ def _read_file(
     arguments, notes = _with_side(source, weights.tensors, arguments)
     published = configure(source, arguments).diffusion
     diffusion = resolve_process(published, schedule, prediction)
-    process_notes = check_process(
-        path, weights, published, None if diffusion is published else diffusion
-    )
+    requested = None if diffusion is published else diffusion
+    if SOURCES[source].data_time:
+        process_notes = check_data_time(source, path, weights, requested)
+    else:
+        process_notes = check_process(path, weights, published, requested)
     loaded: LoadedModel = load_reference(source, weights.tensors, **arguments)
     spec = replace(loaded.spec, diffusion=diffusion)
     loaded = replace(loaded, spec=spec, weights=weights.kind)
@@ -254,13 +260,18 @@ def _numbers(values: Tensor) -> str:
     return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
 
 
+def base_recipe(denoiser: DenoiserConfig) -> str:
+    """Name of the published recipe nearest to a denoiser."""
+    return BASE_RECIPES[denoiser.variant]
+
+
 def converted_recipe(spec: ModelSpec, autoencoder: str | None = None) -> Recipe:
     """Recipe of a converted model.
 
     The weights determine denoiser, conditioning and diffusion; training, sampling and evaluation
     are those of the nearest published recipe.
     """
-    base = RECIPES[BASE_RECIPES[spec.denoiser.kind]]()
+    base = RECIPES[base_recipe(spec.denoiser)]()
     diffusion, sampling = base.diffusion, base.sampling
     if spec.diffusion != replace(diffusion, loss_weight=spec.diffusion.loss_weight):
         diffusion = spec.diffusion
@@ -287,7 +298,7 @@ def fine_tuning(recipe: Recipe) -> dict[str, Any] | None:
 
     None if the conditioning differs, which a few options cannot express.
     """
-    base = RECIPES[BASE_RECIPES[recipe.denoiser.kind]]()
+    base = RECIPES[base_recipe(recipe.denoiser)]()
     base_conditioning, conditioning = base.conditioning, recipe.conditioning
     settings = (
         base_conditioning.semantic.kind,

@@ -3,8 +3,8 @@
 
 Weights do not contain their diffusion process. SiT (Ma et al. 2024, arXiv 2401.08740) and REPA (Yu
 et al. 2024, arXiv 2410.06940) have DiT's tensor names and were trained by flow matching; their
-networks read times from 0 to 1. Pippin's models read times from 0 to 1000, so none of them
-computes the same.
+networks read times from 0 to 1. SiT's run from noise to data; it is a source of its own. REPA's
+run from data to noise, which no model of pippin computes.
 """
 
 import re
@@ -22,6 +22,10 @@ PROJECTORS = re.compile(r"^projectors?\.")
 """Pattern of the projection heads of REPA, which only its training uses."""
 FLOW_SETTINGS = ("path_type", "proj_coeff", "enc_type", "train_eps", "sample_eps")
 """Settings of the training scripts of SiT and REPA that those of DDPM models lack."""
+REPA_NAME = re.compile(r"(?<![a-z])repa(?![a-z])", re.IGNORECASE)
+REPA_SETTINGS = ("proj_coeff", "enc_type")
+FLOW_AS_PUBLISHED = {"path_type": "linear", "prediction": "velocity"}
+"""Settings of the training scripts of SiT and LightningDiT, with the supported values."""
 PREDICTIONS = {
     "v": "v",
     "velocity": "v",
@@ -90,8 +94,9 @@ def check_process(
             alternative = DDPM if published.schedule == "flow" else published
             raise ValueError(
                 f"{path} looks like weights of SiT or REPA ({signs}). They have DiT's tensor "
-                "names and another process: flow matching with times from 0 to 1, which no model "
-                f"of pippin computes. If these were trained otherwise, give their process: "
+                "names and another process: flow matching with times from 0 to 1. Convert SiT by "
+                "--from sit; REPA's times run from data to noise, which no model of pippin "
+                "computes. If these were trained otherwise, give their process: "
                 f"{_options(alternative)}"
             )
         return (f"{_describe(process)} is used as given; there are signs of another: {signs}",)
@@ -111,12 +116,55 @@ def check_process(
     if published == DDPM:
         note += (
             ". SiT and REPA have DiT's tensor names and another process, flow matching with times "
-            "from 0 to 1, which pippin does not support: their images would be wrong"
+            "from 0 to 1: their images would be wrong. SiT is --from sit; REPA is not supported"
         )
     return (f"{note}. Give another process with --schedule and --prediction",)
 
 
 DDPM = DiffusionConfig(schedule="ddpm")
+
+
+def check_data_time(
+    source: str, path: Path, weights: WeightFile, requested: DiffusionConfig | None
+) -> tuple[str, ...]:
+    """Notes about the assumed process of a class whose times run from 0 = noise to 1 = data.
+
+    Args:
+        source: name of the published class.
+        path, weights, requested: as of :func:`check_process`.
+
+    Raises:
+        ValueError: another process is given, or the file shows signs of one: REPA, or another
+            path or prediction than the straight path and the velocity.
+    """
+    if requested is not None and requested.schedule != "flow":
+        raise ValueError(
+            f"{source} is flow matching: leave --schedule and --prediction out; got "
+            f"{_options(requested)}. Weights of DiT are --from dit"
+        )
+    settings = {name: value for name, value in weights.settings.items() if value is not None}
+    signs = [f"the file name contains {match[0]}" for match in REPA_NAME.finditer(path.stem)]
+    signs += sorted(filter(PROJECTORS.match, weights.tensors))[:1]
+    signs += [f"{name} {settings[name]}" for name in REPA_SETTINGS if name in settings]
+    if signs:
+        raise ValueError(
+            f"{path} looks like weights of REPA ({'; '.join(signs)}): its times run from 0 = data "
+            f"to 1 = noise, which no model of pippin computes; {source} reads weights of its own "
+            "training script only"
+        )
+    stated = {name: settings[name] for name in FLOW_AS_PUBLISHED if name in settings}
+    for name, value in stated.items():
+        if str(value).lower() != FLOW_AS_PUBLISHED[name]:
+            raise ValueError(
+                f"the training script's settings in {path} have {name} {value}; only "
+                f"{name} {FLOW_AS_PUBLISHED[name]} is supported"
+            )
+    if len(stated) == len(FLOW_AS_PUBLISHED):
+        return ()
+    return (
+        "the file does not say its path and prediction: assuming the straight path and the "
+        "velocity, as the class was published",
+    )
 
 
 def _flow_signs(path: Path, weights: WeightFile) -> Iterator[str]:

@@ -21,7 +21,7 @@ from pippin.denoisers.weights.formats import FixedPositions, PublishedFormat
 from pippin.interop.load_model import LoadedModel, load_model
 from pippin.nn.positions import sincos_2d
 from pippin.sampling.guidance import power_cosine
-from pippin.types import Conditions, Masking, Prediction, TextFeatures
+from pippin.types import NUM_TIMES, Conditions, Masking, Prediction, TextFeatures
 
 SOURCES: dict[str, PublishedFormat] = {**DIT, **MDTV2, **PIXART, **MMDIT, **UNET}
 """Published classes by name."""
@@ -50,7 +50,7 @@ def load_reference(
     """Load a published model's weights into a pippin model.
 
     Args:
-        source: dit, mdtv2, pixart, pixart_ms, mmdit_sd3 or ldm_unet.
+        source: dit, sit, lightningdit, mdtv2, pixart, pixart_ms, mmdit_sd3 or ldm_unet.
         state_dict: tensors under the published names.
         constructor_arguments: arguments of the published class; others have its defaults.
 
@@ -62,6 +62,8 @@ def load_reference(
     _check_side(stored_side(source, state_dict, spec), spec)
     state, null_class = _with_null_class(state_dict, spec)
     published = SOURCES[source]
+    if published.prepare is not None:
+        state = dict(published.prepare(spec, state))
     loaded = load_model(source, spec, published.table, state, may_lack=published.zero_filled)
     if published.fixed_positions is not None and "pos_embed" in state:
         side = _patches_a_side(state["pos_embed"])
@@ -100,9 +102,9 @@ class Reference(LoadedModel):
 
         Args:
             x: (N, C, H, W).
-            t, timestep, timesteps: (N,), under the name of the published class.
-            y: class ids (dit, mdtv2; the null class is num_classes), caption features (pixart) or
-                the pooled vector (mmdit_sd3).
+            t, timestep, timesteps: (N,), under the name and in the unit of the published class.
+            y: class ids (dit, sit, lightningdit, mdtv2; the null class is num_classes), caption
+                features (pixart) or the pooled vector (mmdit_sd3).
             context: tokens (mmdit_sd3, ldm_unet).
             mask: mask of caption tokens (pixart), non-zero for tokens that are attended to.
             img_hw, aspect_ratio: image shape (pixart_ms).
@@ -114,10 +116,10 @@ class Reference(LoadedModel):
         time = next((v for v in (t, timestep, timesteps) if v is not None), None)
         if time is None:
             raise ValueError("the times are missing; give them as t, timestep or timesteps")
-        times = torch.as_tensor(time).float().expand(len(x))
+        times = self._times(torch.as_tensor(time).float().expand(len(x)))
         prepared = self._prepare(len(x), y, context, mask, img_hw, aspect_ratio)
         if not enable_mask:
-            return _concatenated(self.model(x, times, prepared))
+            return self._sign * _concatenated(self.model(x, times, prepared))
         if mask_noise is None or mask_ratio_draw is None:
             raise ValueError("enable_mask=True needs mask_noise and mask_ratio_draw")
         masking = Masking(order=mask_noise, ratio=float(mask_ratio_draw))
@@ -125,19 +127,36 @@ class Reference(LoadedModel):
         assert prediction.aux is not None
         return _concatenated(prediction.aux)
 
-    def guided(self, x: Tensor, t: Tensor, y: Tensor, cfg_scale: Tensor | float) -> Tensor:
+    def guided(
+        self,
+        x: Tensor,
+        t: Tensor,
+        y: Tensor,
+        cfg_scale: Tensor | float,
+        cfg_interval: bool = False,
+        cfg_interval_start: Tensor | float = 0.0,
+    ) -> Tensor:
         """Published guided call: halves of the batch are conditional and unconditional.
 
         The first half of ``x`` is used for both. Only the first three channels are guided; MDT's
         scale grows with time from 1 (Gao et al. 2023, power-cosine with exponent 4).
 
+        Args:
+            cfg_interval, cfg_interval_start: of lightningdit: no guidance where the first row's
+                time is below the start.
+
         Raises:
-            ValueError: a source whose published class has no such call.
+            ValueError: a source whose published class has no such call, or no interval.
         """
         guided = SOURCES[self.source].guided
         if guided is None:
             having = " and ".join(name for name, one in SOURCES.items() if one.guided)
             raise ValueError(f"{self.source} has no guided call; {having} have one")
+        if cfg_interval and guided != "interval":
+            having = " and ".join(
+                name for name, one in SOURCES.items() if one.guided == "interval"
+            )
+            raise ValueError(f"the guided call of {self.source} has no cfg_interval; {having} has")
         half = x[: len(x) // 2]
         out = self(torch.cat([half, half]), t, y=y)
         scale = torch.as_tensor(cfg_scale, dtype=out.dtype, device=out.device)
@@ -147,7 +166,19 @@ class Reference(LoadedModel):
         kept, rest = out[:, :3], out[:, 3:]
         conditional, unconditional = kept.chunk(2)
         mixed = unconditional + scale * (conditional - unconditional)
+        if cfg_interval and bool(torch.as_tensor(t)[0] < cfg_interval_start):
+            mixed = conditional
         return torch.cat([torch.cat([mixed, mixed]), rest], dim=1)
+
+    def _times(self, published: Tensor) -> Tensor:
+        """Times in [0, 1000]."""
+        return NUM_TIMES * (1 - published) if SOURCES[self.source].data_time else published
+
+    @property
+    def _sign(self) -> int:
+        """-1 for a published velocity towards data."""
+        flow = self.spec.diffusion.prediction == "flow"
+        return -1 if flow and SOURCES[self.source].data_time else 1
 
     def _prepare(
         self,

@@ -3,14 +3,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from pippin.nn.initialise import Init, Linear, ones, zeros
+from pippin.nn.config import NormName
+from pippin.nn.initialise import Linear, zeros
+from pippin.nn.norms import query_key_norm
+from pippin.nn.rotary import Rotary
 
 Queries = Float[Tensor, "batch heads queries dim"]
 Keys = Float[Tensor, "batch heads keys dim"]
@@ -71,64 +74,53 @@ def _fused(query: Queries, key: Keys, value: Keys, attn_mask: Tensor | None) -> 
     return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
 
 
-class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) times a learned gain, over the last axis, in fp32."""
-
-    inits: ClassVar[dict[str, Init]] = {"gain": ones}
-
-    def __init__(self, dim: int, eps: float = 1e-6) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(dim))
-        self.eps = eps
-
-    def forward(self, x: Float[Tensor, "*shape dim"]) -> Float[Tensor, "*shape dim"]:
-        """Normalise; the result has the dtype of the input."""
-        inverse = torch.rsqrt(x.float().square().mean(dim=-1, keepdim=True) + self.eps)
-        return (x.float() * inverse * self.gain).to(x.dtype)
-
-
 class QueryKeyValue(nn.Module):
-    """One linear layer to queries, keys and values, split into heads; optional QK-norm."""
+    """One linear layer to queries, keys and values, split into heads.
+
+    Args:
+        qk_norm: norm of queries and keys; True = rms, False = none.
+    """
 
     def __init__(
-        self, width: int, num_heads: int, *, qk_norm: bool = False, bias: bool = True
+        self, width: int, num_heads: int, *, qk_norm: NormName | bool = False, bias: bool = True
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.qkv = Linear(width, 3 * width, bias=bias)
-        self.norm = QueryKeyNorm(width // num_heads) if qk_norm else None
+        self.norm = query_key_norm(width // num_heads, qk_norm)
 
-    def forward(self, x: Float[Tensor, "batch tokens width"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys, values, each (batch, heads, tokens, dim)."""
+    def forward(
+        self, x: Float[Tensor, "batch tokens width"], rotary: Rotary | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys, values, each (batch, heads, tokens, dim).
+
+        Args:
+            rotary: rotations of queries and keys, after their norm.
+        """
         # (B, N, 3D) -> (3, B, H, N, D/H)
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         if self.norm is not None:
             q, k = self.norm(q, k)
+        if rotary is not None:
+            q, k = rotary.rotate(q), rotary.rotate(k)
         return q, k, v
-
-
-class QueryKeyNorm(nn.Module):
-    """RMS norm of queries and keys within each head (SD3; Dehghani et al. 2023)."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.query = RMSNorm(dim)
-        self.key = RMSNorm(dim)
-
-    def forward(self, query: Queries, key: Keys) -> tuple[Queries, Keys]:
-        """Normalised queries and keys."""
-        return self.query(query), self.key(key)
 
 
 class SelfAttention(nn.Module):
     """Multi-head attention among the tokens of one stream.
 
     Args:
+        qk_norm: norm of queries and keys; True = rms, False = none.
         qkv_bias: whether queries, keys and values have a bias.
     """
 
     def __init__(
-        self, width: int, num_heads: int, *, qk_norm: bool = False, qkv_bias: bool = True
+        self,
+        width: int,
+        num_heads: int,
+        *,
+        qk_norm: NormName | bool = False,
+        qkv_bias: bool = True,
     ) -> None:
         super().__init__()
         self.project_in = QueryKeyValue(width, num_heads, qk_norm=qk_norm, bias=qkv_bias)
@@ -138,9 +130,10 @@ class SelfAttention(nn.Module):
         self,
         x: Float[Tensor, "batch tokens width"],
         bias: Float[Tensor, "_ heads tokens tokens"] | None = None,
+        rotary: Rotary | None = None,
     ) -> Float[Tensor, "batch tokens width"]:
-        """Attend, with a bias of the scores where one is given, and project."""
-        q, k, v = self.project_in(x)
+        """Attend, with a bias of the scores and rotations where they are given, and project."""
+        q, k, v = self.project_in(x, rotary)
         return self.project_out(attend(q, k, v, bias=bias))
 
 
@@ -156,6 +149,7 @@ class CrossAttention(nn.Module):
     """Attention of image tokens to condition tokens; zero-initialised output projection.
 
     Args:
+        qk_norm: norm of queries and keys; True = rms, False = none.
         qkv_bias: whether queries, keys and values have a bias.
     """
 
@@ -165,14 +159,14 @@ class CrossAttention(nn.Module):
         token_width: int,
         num_heads: int,
         *,
-        qk_norm: bool = False,
+        qk_norm: NormName | bool = False,
         qkv_bias: bool = True,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.query = Linear(width, width, bias=qkv_bias)
         self.key_value = Linear(token_width, 2 * width, bias=qkv_bias)
-        self.norm = QueryKeyNorm(width // num_heads) if qk_norm else None
+        self.norm = query_key_norm(width // num_heads, qk_norm)
         self.project_out = Linear(width, width, init=zeros)
         self.kept: list[tuple[Tensor, Tensor, Tensor]] | None = None
         """Cached tokens with their keys and values, inside :func:`cached_keys_values`."""

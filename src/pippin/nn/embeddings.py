@@ -2,6 +2,7 @@
 """Embeddings of latents (patches) and of scalars (cosine and sine features)."""
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -61,15 +62,33 @@ class PatchEmbedding(nn.Module):
         return self.linear(to_patches(x, self.patch_size))
 
 
-def time_features(t: Times, width: int) -> Float[Tensor, "batch width"]:
-    """[cos(t f_k), sin(t f_k)] with f_k = 10000^(-k / (width / 2)).
+class TimeInput(NamedTuple):
+    """Number that time features read, offset + t / divisor, and the range of their frequencies."""
+
+    offset: float = 0.0
+    divisor: float = 1.0
+    base: float = 10000.0
+    """Frequencies fall from 1 to about 1 / base."""
+
+    def of(self, t: Times) -> Times:
+        """The number, in fp32, from times in [0, 1000]."""
+        unchanged = (self.offset, self.divisor) == (0.0, 1.0)
+        return t.float() if unchanged else self.offset + t.float() / self.divisor
+
+
+DATA_TIME = TimeInput(offset=1.0, divisor=-1000.0)
+"""Time from 0 = noise to 1 = data, of SiT and its descendants: 1 - t / 1000."""
+
+
+def time_features(t: Times, width: int, base: float = 10000.0) -> Float[Tensor, "batch width"]:
+    """[cos(t f_k), sin(t f_k)] with f_k = base^(-k / (width / 2)).
 
     Computed in float32 in exactly this order: the published networks were trained on these values,
     and other orders differ by several 1e-5 near t = 1000.
     """
     half = width // 2
     k = torch.arange(half, dtype=torch.float32, device=t.device)
-    angles = t.float()[:, None] * torch.exp(-math.log(10000.0) * k / half)
+    angles = t.float()[:, None] * torch.exp(-math.log(base) * k / half)
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
@@ -79,9 +98,12 @@ class TimeEmbedding(nn.Module):
     def __init__(self, num_features: int, width: int) -> None:
         super().__init__()
         self.num_features = num_features
+        self.input = TimeInput()
+        """Number that the features read; a denoiser may declare another."""
         self.linear_in = Linear(num_features, width, init=normal(0.02))
         self.linear_out = Linear(width, width, init=normal(0.02))
 
     def forward(self, t: Times) -> Float[Tensor, "batch width"]:
         """Embed times in [0, 1000]."""
-        return self.linear_out(F.silu(self.linear_in(time_features(t, self.num_features))))
+        features = time_features(self.input.of(t), self.num_features, self.input.base)
+        return self.linear_out(F.silu(self.linear_in(features)))

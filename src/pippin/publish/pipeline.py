@@ -210,6 +210,11 @@ def _sampling_notes(trained: Trained) -> list[str]:
             f"the scheduler is first order; the recipe samples with {sampling.solver}, so images "
             "differ unless pippin samples with ddim"
         )
+    if sampling.time_shift != 1:
+        notes.append(
+            f"the scheduler visits equal steps, the recipe's sampling.time_shift is "
+            f"{sampling.time_shift:g}: set the scheduler's shift to it for the same images"
+        )
     plain = GuidanceConfig(semantic_scale=sampling.guidance.semantic_scale)
     if replace(sampling.guidance, reference="null") != plain:
         notes.append("of sampling.guidance, the pipeline has the constant semantic_scale only")

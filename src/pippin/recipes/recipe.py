@@ -50,9 +50,10 @@ LATENTS: dict[str, tuple[int, int]] = {
     "stabilityai/sd-vae-ft-mse": (8, 4),
     "kl-f4": (4, 3),
     "sd3-vae": (8, 16),
+    "va-vae-f16d32": (16, 32),
 }
 """Downsampling factor and channels of the autoencoders that recipes name and that are not shipped.
-The last two are folders that a user makes: their originals are not folders of an AutoencoderKL.
+The last three are folders that a user makes: their originals are not folders of an AutoencoderKL.
 """
 DEFAULT = (8, 4)
 """Factor and channels of Stable Diffusion's autoencoder."""

@@ -54,6 +54,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "folder/pixart-b-256-text": folder.pixart_b_256_text,
     "published/dit-xl-256": published.dit_xl_256,
     "published/dit-xl-512": published.dit_xl_512,
+    "published/sit-xl-256": published.sit_xl_256,
+    "published/lightningdit-xl-256": published.lightningdit_xl_256,
     "published/mdtv2-xl-256": published.mdtv2_xl_256,
     "published/pixart-xl-256": published.pixart_xl_256,
     "published/pixart-xl-512": published.pixart_xl_512,

@@ -10,7 +10,7 @@ from pippin.conditioning.config import ConditioningConfig, TextSemantic
 from pippin.config import Config, ConfigError
 from pippin.control import AUGMENTATION_FIELDS, CONTROL_FIELDS, Augmentation
 from pippin.settings.bounds import above, at_least
-from pippin.settings.marks import NOT_PROTOCOL
+from pippin.settings.marks import NOT_PROTOCOL, PROTOCOL_IF_CHANGED
 from pippin.settings.weights import check_weights_name
 
 SolverName = Literal["ddim", "dpm++", "heun", "euler", "ddpm", "sde"]
@@ -161,6 +161,9 @@ class SamplingConfig(Config):
     respacing. The schedules flow and gvp have trailing only."""
     steps: int = 50
     """Solver steps; network evaluations are counted and reported beside."""
+    time_shift: float = field(default=1.0, metadata=PROTOCOL_IF_CHANGED)
+    """s: rectified flow visits sigma' = s sigma / (1 + (s - 1) sigma) instead of equal steps
+    (Esser et al. 2024, section 5.3.2); above 1, more of the steps lie near the noise."""
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     control: ControlRequest = field(default_factory=ControlRequest)
     negative_prompt: str | None = None
@@ -180,6 +183,7 @@ class SamplingConfig(Config):
     def __post_init__(self) -> None:
         """Refuse settings that sample nothing."""
         at_least(self, "sampling", 1, "steps", "batch_size")
+        above(self, "sampling", 0, "time_shift")
         check_weights_name(self, "sampling")
         if self.size is not None and not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", self.size):
             raise ConfigError(

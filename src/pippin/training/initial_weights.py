@@ -26,6 +26,8 @@ from pippin.transfer.rules import TransferEnds
 
 OUTPUT_SETTINGS = ("diffusion.prediction", "diffusion.schedule", "autoencoder.source")
 """Settings that change the meaning of equal weights."""
+DENOISER_SETTINGS = ("num_heads", "rotary", "time_input")
+"""The same of a denoiser, where both ends have them; none of them has a tensor."""
 
 
 def load_initial_weights(
@@ -113,6 +115,10 @@ def _output_notes(old: Recipe, new: Recipe) -> Iterator[str]:
         before, now = (attrgetter(path)(recipe) for recipe in (old, new))
         if before != now:
             yield f"the weights were trained with {path} {before}; it is {now}"
+    for name in DENOISER_SETTINGS:
+        before, now = (getattr(recipe.denoiser, name, None) for recipe in (old, new))
+        if None not in (before, now) and before != now:
+            yield f"the weights were trained with denoiser.{name} {before}; it is {now}"
 
 
 def _condition_notes(old: Recipe, new: Recipe) -> Iterator[str]:

@@ -32,7 +32,12 @@ def macs(config, side, channels):
 
 
 @pytest.mark.parametrize(
-    "config", [dit("S"), DiTConfig(depth=2, width=32, num_heads=4, patch_size=4)]
+    "config",
+    [
+        dit("S"),
+        DiTConfig(depth=2, width=32, num_heads=4, patch_size=4),
+        DiTConfig(depth=2, width=48, num_heads=4, norm="rms", mlp="swiglu", rotary=True),
+    ],
 )
 def test_flops_of_a_dit_are_the_closed_form(config):
     model = meta_model(CONDITIONING, config, 10, 4)
@@ -56,6 +61,14 @@ def test_the_published_size():
         (dit("L", learn_variance=True), CONDITIONING, (4, 32, 32), 457.84, 80.71),
         (dit("XL", learn_variance=True), CONDITIONING, (4, 32, 32), 674.83, 118.64),
         (dit("XL", learn_variance=True), CONDITIONING, (4, 64, 64), 674.83, 524.60),
+        # SwiGLU's three layers of 2/3 the width cost as much as two (Yao et al. 2025: 675 M)
+        (
+            get_recipe("published/lightningdit-xl-256").denoiser,
+            CONDITIONING,
+            (32, 16, 16),
+            674.96,
+            118.6,
+        ),
         (mdtv2("XL", (16, 16), learn_variance=True), CONDITIONING, (4, 32, 32), 742.26, 129.49),
         (
             mdtv2("XL", (16, 16), learn_variance=True, mask_ratio=None),

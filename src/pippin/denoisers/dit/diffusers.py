@@ -42,11 +42,25 @@ def read_dit(args: Arguments) -> ModelSpec:
     )
 
 
+DITS_OWN = {
+    "norm": "layer",
+    "mlp": "gelu",
+    "rotary": False,
+    "qk_norm_kind": "rms",
+    "modulation_shift": True,
+    "time_input": "noise",
+}
+"""Settings of later transformers -> the only value that ``DiTTransformer2DModel`` has."""
+
+
 def write_dit(model: ModelSpec) -> dict[str, Any]:
     """Arguments of ``DiTTransformer2DModel``."""
     denoiser = model.denoiser
     assert isinstance(denoiser, DiTConfig)
     require_supported(not denoiser.cross_attention, "denoiser.cross_attention")
+    for name, published in DITS_OWN.items():
+        value = getattr(denoiser, name)
+        require_supported(value == published, f"denoiser.{name} {value}")
     require_supported(denoiser.base_grid is None, f"denoiser.base_grid {denoiser.base_grid}")
     require_supported(
         model.conditioning.rules == {"label": "modulation"},

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pippin.denoisers.denoiser import Denoiser, TokenUse, Widths
 from pippin.denoisers.mdtv2.config import MDTv2Config
 from pippin.nn.blocks import AdaLNBlock, ModulatedOutput
+from pippin.nn.config import BlockLayers
 from pippin.nn.embeddings import PatchEmbedding, from_patches, patch_grid, split_variance
 from pippin.nn.initialise import Init, Linear, normal
 from pippin.nn.positions import PositionTable, RelativePositionBias, offset_rows
@@ -46,8 +47,8 @@ class MDTBlock(nn.Module):
             width,
             heads,
             config.mlp_ratio,
-            qk_norm=config.qk_norm,
             cross_attention=config.cross_attention,
+            layers=BlockLayers(qk_norm=config.qk_norm),
         )
 
     def forward(

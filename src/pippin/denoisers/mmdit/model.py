@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from pippin.denoisers.denoiser import Denoiser, TokenUse, Widths
 from pippin.denoisers.mmdit.config import MMDiTConfig
 from pippin.nn.attention import QueryKeyValue, attend
-from pippin.nn.blocks import MLP, ModulatedOutput, Modulation, layer_norm, modulate
+from pippin.nn.blocks import MLP, ModulatedOutput, Modulation, modulate
 from pippin.nn.embeddings import PatchEmbedding, from_patches, patch_grid
 from pippin.nn.initialise import Linear
+from pippin.nn.norms import layer_norm
 from pippin.nn.positions import PositionTable, grid_positions
 from pippin.types import Embedded, Latents, Masking, Prediction
 

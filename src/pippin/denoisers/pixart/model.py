@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from pippin.denoisers.denoiser import Denoiser, TokenUse, Widths
 from pippin.denoisers.pixart.config import PixArtConfig
 from pippin.nn.attention import CrossAttention, SelfAttention
-from pippin.nn.blocks import MLP, ModulationTable, layer_norm, modulate
+from pippin.nn.blocks import MLP, ModulationTable, modulate
 from pippin.nn.embeddings import PatchEmbedding, from_patches, patch_grid, split_variance
 from pippin.nn.initialise import Linear, normal, zeros
+from pippin.nn.norms import layer_norm
 from pippin.nn.positions import grid_positions
 from pippin.types import Embedded, Latents, Masking, Prediction
 

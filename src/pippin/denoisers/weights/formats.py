@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from pippin.conditioning.config import ConditioningConfig
 from pippin.denoisers.config import DenoiserConfig, SizeName
@@ -57,8 +57,15 @@ class PublishedFormat:
     """Argument with the caption's tokens; a class-conditional model has class ids in ``y``."""
     pooled: bool = False
     """True if ``y`` is the pooled vector of the caption."""
-    guided: Literal["constant", "power-cosine"] | None = None
-    """Scale of the published guided call: constant, or growing with time; None: no such call."""
+    guided: Literal["constant", "interval", "power-cosine"] | None = None
+    """Scale of the published guided call: constant, constant with an interval of times, or growing
+    with time; None: no such call."""
+    data_time: bool = False
+    """True if published times run from 0 = noise to 1 = data, and with them flow predictions
+    (data - noise)."""
+    prepare: Callable[[ModelSpec, Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
+    """Check of the source's tensors, and removal of what a table cannot express: outputs that the
+    class computes and discards."""
 
 
 def no_inputs(text: TextFeatures) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 """Tables that map tensors of another implementation (the source) to pippin's.
 
 An entry of a table names one tensor of pippin and the source tensors that it consists of: several
-if pippin stacks them along the first axis, such as queries, keys and values. Values are never
-changed, so a table converts in both directions without loss.
+if pippin stacks them along the first axis, such as queries, keys and values. Values change at most
+in order and sign, so a table converts in both directions without loss.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +24,8 @@ class Entry:
     swapped: bool = False
     """True if the source has the halves along the first axis in the other order: scale before
     shift."""
+    negated: bool = False
+    """True if the source has the values with the other sign: a velocity towards data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,7 @@ def layers(
     shapes: Mapping[str, object],
     copies: tuple[str, ...] = (),
     swapped: bool = False,
+    negated: bool = False,
 ) -> Iterator[Entry]:
     """Entries of a layer's weight and, if it has one, bias."""
     for kind in ("weight", "bias"):
@@ -61,6 +64,7 @@ def layers(
                 sources=tuple(f"{name}.{kind}" for name in sources),
                 copies=tuple(f"{name}.{kind}" for name in copies),
                 swapped=swapped,
+                negated=negated,
             )
 
 
@@ -92,7 +96,7 @@ def from_source(table: Iterable[Entry], state: Mapping[str, Tensor], shapes: Sha
                     f"{name} and {entry.sources[0]} differ; this model has one tensor for both "
                     f"({entry.target}), so these weights are of another model"
                 )
-        value = _swap_halves(value) if entry.swapped else value
+        value = _changed(entry, value)
         tensors[entry.target] = value.reshape(shape).clone()
         used.update(entry.sources, entry.copies)
     return Converted(
@@ -117,8 +121,7 @@ def to_source(
     """
     state: dict[str, Tensor] = {}
     for entry in table:
-        value = tensors[entry.target]
-        value = _swap_halves(value) if entry.swapped else value
+        value = _changed(entry, tensors[entry.target])
         sizes = [torch.Size(shapes[name]).numel() for name in entry.sources]
         if sum(sizes) != value.numel():
             raise ValueError(
@@ -133,10 +136,12 @@ def to_source(
     return state
 
 
-def _swap_halves(value: Tensor) -> Tensor:
-    """Swap the two halves along the first axis."""
-    first, second = value.chunk(2)
-    return torch.cat([second, first])
+def _changed(entry: Entry, value: Tensor) -> Tensor:
+    """Order and sign of the other side; its own inverse."""
+    if entry.swapped:
+        first, second = value.chunk(2)
+        value = torch.cat([second, first])
+    return -value if entry.negated else value
 
 
 def _gather(state: Mapping[str, Tensor], names: tuple[str, ...]) -> Tensor:
