@@ -16,11 +16,13 @@ from pippin.config import ConfigError, fingerprint, protocol
 from pippin.control import Control, Corner, Size
 from pippin.diffusion.schedules import make_schedule
 from pippin.encoders.normalisation import Affine
+from pippin.publish.pipeline import _sampling_notes
+from pippin.runs.trained import export, load_trained_weights
 from pippin.sampling import autoguidance as module
 from pippin.sampling.autoguidance import extrapolate
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
 from pippin.sampling.guidance import guided, separate_terms
-from pippin.sampling.load import untrained_run
+from pippin.sampling.load import load_run, untrained_run
 from pippin.sampling.sample import draw, sampling_protocol
 from pippin.sampling.sampler import Sampler
 from pippin.types import Conditions, Prediction, stack_controls
@@ -215,3 +217,31 @@ def test_the_command_takes_a_guide(finished_run, tmp_path, capsys):
     options += ["--guidance.semantic-scale", "1", "--seeds", "0", "--labels", "0"]
     assert main(["sample", str(finished_run), *options, "--out", str(tmp_path), "--quiet"]) == 0
     assert '"guide.images_seen": 32' in (tmp_path / "manifest.json").read_text()
+
+
+def test_an_export_holds_no_guide_and_says_so(finished_run, tmp_path):
+    trained = load_trained_weights(str(finished_run))
+    recipe = replace(trained.recipe, sampling=guiding(2.0, guide="runs/weak"))
+    notes = export(replace(trained, recipe=recipe), tmp_path / "out")
+    assert "sampling.guide runs/weak is left out: an export holds one model" in notes
+    exported = load_run(tmp_path / "out")
+    assert exported.recipe.sampling == guiding(2.0, guide="runs/weak").without_guide()
+    with pytest.raises(ValueError, match="one set of weights"):
+        exported.sampler(guiding(2.0, **OWN_CHECKPOINT))
+    named = guiding(2.0, guide=str(finished_run), **OWN_CHECKPOINT)
+    assert sampling_protocol(exported, named)["guide.images_seen"] == 32
+
+
+def test_notes_name_what_a_pipeline_of_diffusers_lacks(finished_run):
+    trained = load_trained_weights(str(finished_run))
+    sampling = guiding(2.0, guide="runs/weak")
+    rescaled = replace(sampling, guidance=GuidanceConfig(semantic_scale=2.0, rescale=0.5))
+
+    def notes(sampling, pipeline):
+        recipe = replace(trained.recipe, sampling=replace(sampling, solver="ddim"))
+        return _sampling_notes(replace(trained, recipe=recipe), pipeline)
+
+    assert notes(rescaled.without_guide(), "StableDiffusionPipeline") == []
+    (note,) = notes(rescaled.without_guide(), "PixArtAlphaPipeline")
+    assert "the constant semantic_scale only" in note
+    assert "samples without sampling.guide" in notes(sampling, "PixArtAlphaPipeline")[-1]

@@ -11,6 +11,7 @@ from pippin.data.config import ImagesConfig, OpenMojiConfig
 from pippin.plugins import load_plugins
 from pippin.recipes import openmoji
 from pippin.studies.shipped.architectures import architectures_study, text_architectures_study
+from pippin.studies.shipped.autoguidance import autoguidance_study
 from pippin.studies.shipped.control import (
     control_fields_study,
     control_gates_study,
@@ -124,6 +125,9 @@ STUDIES: dict[str, ShippedStudy] = {
     ),
     "guidance": ShippedStudy(
         guidance_study, "scales of semantics and control, interval, reference"
+    ),
+    "autoguidance": ShippedStudy(
+        autoguidance_study, "dropped condition, interval, rescaling, or an earlier checkpoint"
     ),
     "padding": ShippedStudy(padding_study, "rules of padding captions, and their noise"),
     "resolution": ShippedStudy(
