@@ -19,9 +19,8 @@ from pippin.encoders.normalisation import Affine
 from pippin.publish.pipeline import _sampling_notes
 from pippin.runs.trained import export, load_trained_weights
 from pippin.sampling import autoguidance as module
-from pippin.sampling.autoguidance import extrapolate
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
-from pippin.sampling.guidance import guided, separate_terms
+from pippin.sampling.guidance import extrapolate, guided, separate_terms
 from pippin.sampling.load import load_run, untrained_run
 from pippin.sampling.sample import draw, sampling_protocol
 from pippin.sampling.sampler import Sampler

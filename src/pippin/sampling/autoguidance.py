@@ -13,9 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from jaxtyping import Float
-from torch import Tensor
-
 from pippin.config import fingerprint
 from pippin.data.config import NoDataConfig
 from pippin.data.record import format_names
@@ -26,14 +23,6 @@ from pippin.sampling.config import GuideChoice, SamplingConfig
 
 if TYPE_CHECKING:
     from pippin.sampling.load import LoadedRun
-
-
-def extrapolate(
-    weak: Float[Tensor, "*shape"], strong: Float[Tensor, "*shape"], scale: float
-) -> Float[Tensor, "*shape"]:
-    """weak + scale (strong - weak), in float32; bit for bit ``strong`` where both are equal."""
-    weak, strong = weak.float(), strong.float()
-    return weak + scale * (strong - weak)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pippin.diffusion.schedules import NoiseSchedule
-from pippin.sampling.autoguidance import extrapolate
 from pippin.sampling.config import GuidanceConfig
 from pippin.sampling.guidance_rescale import rescaled
 from pippin.types import NUM_TIMES, Conditions, Keep, Prediction
@@ -160,6 +159,14 @@ def _combine(means: dict[Term, Tensor], weights: dict[Term, float]) -> Tensor:
     """The weighted sum, in float32: guidance amplifies differences of close numbers."""
     terms = [weight * means[key].float() for key, weight in weights.items()]
     return torch.stack(terms).sum(0)
+
+
+def extrapolate(
+    weak: Float[Tensor, "*shape"], strong: Float[Tensor, "*shape"], scale: float
+) -> Float[Tensor, "*shape"]:
+    """weak + scale (strong - weak), in float32; bit for bit ``strong`` where both are equal."""
+    weak, strong = weak.float(), strong.float()
+    return weak + scale * (strong - weak)
 
 
 def _adjusted(

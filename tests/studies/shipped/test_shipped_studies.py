@@ -242,13 +242,20 @@ def test_arms_that_differ_in_sampling_train_alike(name):
         assert all(path.startswith("sampling.") for path in difference(first, other))
 
 
+class Untouched(torch.nn.Module):
+    """A network of which only the evaluations are counted."""
+
+    def prepare(self, conditions, keep=None):
+        raise AssertionError
+
+
 @pytest.mark.parametrize("scale", SCALES)
 def test_ways_of_guidance_cost_equal_evaluations(scale):
     """The guide is a checkpoint that training keeps, at a quarter of the images."""
     arms = get_study("autoguidance", scale=scale).arms()
     counts = {}
     for arm, recipe in arms.items():
-        schedule, network = build_schedule(recipe.diffusion), torch.nn.Identity()
+        schedule, network = build_schedule(recipe.diffusion), Untouched()
         sampler = Sampler(network, schedule, recipe.diffusion.prediction, recipe.sampling, network)
         counts[arm] = sampler.evaluations
         assert not recipe.sampling.autoguided or arm == "autoguidance"
