@@ -184,9 +184,8 @@ def load_run(
         print_above_progress(console, problem, label="skipped checkpoint:")
     if not trained.verified:
         print_above_progress(console, unverified_note(trained.source), label="no checksum:")
-    components = trained_components(
-        trained, recipe or trained.recipe, console, data_path, autoencoder
-    )
+    recipe = recipe or trained.recipe
+    components = trained_components(trained, recipe, console, data_path, autoencoder)
     own = components.raw_autoencoder
     try:
         check_latents(trained.latents, components.located.autoencoder, own)

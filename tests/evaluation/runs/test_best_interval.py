@@ -18,6 +18,7 @@ from pippin.evaluation.runs.best_scale import SEARCH_SEEDS, best_scale_measures
 from pippin.evaluation.runs.evaluate import clean_features, evaluation_prompts
 from pippin.evaluation.runs.sampling_cost import sampling_cost
 from pippin.recipes.checks import check_recipe
+from pippin.rng import uniform
 from pippin.sampling.config import GuidanceConfig
 from pippin.sampling.load import load_run
 
@@ -40,12 +41,13 @@ def searching(run, sampling=None, **settings):
 
 
 def measured(run, measures, monkeypatch, distance):
-    """(name -> measure, drawn samplings by seeds); KID is a function of the sampling."""
-    config, drawn, real = run.recipe.evaluation, [], module.draw
+    """(name -> measure, first seed and guidance of each sample); KID is a function of guidance."""
+    config, drawn = run.recipe.evaluation, []
 
     def draw(run, prompts, seeds, sampling):
         drawn.append((seeds[0], sampling.guidance))
-        return real(run, prompts, seeds, sampling)
+        noise = [256 * uniform((3, 32, 32), "noise", seed) for seed in seeds]
+        return torch.stack(noise).byte()
 
     def kid(images, reference):
         value = distance(drawn[-1][1])
