@@ -31,7 +31,8 @@ def rescaled(
     if phi == 0:
         return guided
     wanted, own = (
-        prediction.float().std(dim=(1, 2, 3), keepdim=True) for prediction in (conditional, guided)
+        prediction.float().std(dim=(1, 2, 3), correction=0, keepdim=True)
+        for prediction in (conditional, guided)
     )
     ratio = (wanted / own).where(own > 0, 1.0)
     return guided * (phi * ratio + (1 - phi))

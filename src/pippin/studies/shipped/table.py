@@ -11,7 +11,6 @@ from pippin.data.config import ImagesConfig, OpenMojiConfig
 from pippin.plugins import load_plugins
 from pippin.recipes import openmoji
 from pippin.studies.shipped.architectures import architectures_study, text_architectures_study
-from pippin.studies.shipped.autoguidance import autoguidance_study
 from pippin.studies.shipped.control import (
     control_fields_study,
     control_gates_study,
@@ -22,7 +21,8 @@ from pippin.studies.shipped.control import (
 )
 from pippin.studies.shipped.demo import demo_study, quick_demo_study
 from pippin.studies.shipped.gates import gate_drift_study, gate_quality_study, late_control_study
-from pippin.studies.shipped.guidance import (
+from pippin.studies.shipped.guidance.autoguidance import autoguidance_study
+from pippin.studies.shipped.guidance.two_scales import (
     guidance_apart_study,
     guidance_law_study,
     guidance_study,
