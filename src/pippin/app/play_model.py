@@ -133,8 +133,10 @@ class PlayModel:
                 f"the guide scale {guide_scale:g} guides by a weaker model instead of a dropped "
                 "condition: set lambda and beta to 1, or the guide scale to 1, which is off"
             )
-        names = ("guide", "guide_checkpoint", "guide_weights")
-        return replace(self.sampling, **dict(zip(names, self.guide, strict=True)))
+        source, checkpoint, weights = self.guide
+        return replace(
+            self.sampling, guide=source, guide_checkpoint=checkpoint, guide_weights=weights
+        )
 
     def prompt(self, text: str) -> Prompt:
         """The prompt, or the id of a class.
