@@ -24,7 +24,13 @@ from pippin.system.formats import FormatError, read_versioned_json, write_versio
 
 C = TypeVar("C", bound="Config")
 
-IDENTITY = ("model.sha256", "model.average", "model.start", "model.text_encoder")
+IDENTITY = (
+    "model.sha256",
+    "model.average",
+    "model.start",
+    "model.text_encoder",
+    "guide.sha256",
+)
 """Protocol entries that identify the files that were used. They are recorded, but the
 comparability of numbers does not depend on them, and records of earlier versions lack them."""
 

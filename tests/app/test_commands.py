@@ -28,7 +28,16 @@ MODEL.__dict__.update(
 CHANGED = SamplingConfig(
     solver="heun",
     steps=7,
-    guidance=GuidanceConfig(semantic_scale=-1.5, control_scale=2.25, log_snr_interval=(-4.5, 3.0)),
+    guidance=GuidanceConfig(
+        semantic_scale=-1.5,
+        control_scale=2.25,
+        log_snr_interval=(-4.5, 3.0),
+        guide_scale=2.5,
+        rescale=0.7,
+    ),
+    guide="runs/weak one",
+    guide_checkpoint=32,
+    guide_weights="raw",
     control=ControlRequest(
         original_size=(48, 96),
         crop_corner=(3, 5),

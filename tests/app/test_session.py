@@ -10,10 +10,12 @@ from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
 from pippin.app.commands import python_program, sample_commands
+from pippin.app.play_model import open_model
 from pippin.app.session import PlaySession
 from pippin.app.updates import MEMORY_ADVICE, describe, updates
 from pippin.cli.main import main
 from pippin.config import ConfigError
+from pippin.sampling.config import GuideChoice
 from pippin.sampling.sample import draw
 
 
@@ -76,7 +78,38 @@ def test_a_sweep_covers_the_range_of_a_control(session, form):
     assert all(request.seeds == (3,) for request in sheet.requests)
 
 
-@pytest.mark.parametrize("name", ["semantic_scale", "control_scale", "steps", "crop_left"])
+@pytest.fixture(scope="module")
+def autoguided(finished_run, model):
+    """The small run guided by its first checkpoint, beside itself without a guide."""
+    return PlaySession([open_model(str(finished_run), guide=GuideChoice(None, 32, None)), model])
+
+
+def test_a_guide_is_part_of_command_and_program(autoguided, form):
+    scales = {"semantic_scale": 1.0, "guide_scale": 2.5, "rescale": 0.5, "count": 1}
+    sheet = autoguided.images(autoguided.read(form | scales))
+    command, plain = sample_commands(autoguided.models, sheet).splitlines()
+    assert "--guidance.guide-scale 2.5 --guidance.rescale 0.5" in command
+    assert "--guide-checkpoint 32" in command
+    assert "guide" not in plain.replace("guidance", "")  # the second model has none
+    names = {}
+    exec(python_program(autoguided.models, sheet), names)  # one key: both have one source
+    pixels = images_of(autoguided, sheet)
+    guided, unguided = (pixels[request, 3] for request in sheet.requests)
+    assert not torch.equal(guided, unguided)
+    assert autoguided.guide_name == "own at 32 images"
+
+
+def test_a_guide_is_off_at_1_and_replaces_lambda(autoguided, form):
+    off = autoguided.images(autoguided.read(form)).requests[0].config
+    assert not off.autoguided and not off.guide_settings
+    with pytest.raises(ConfigError, match="set lambda and beta to 1, or the guide scale to 1"):
+        autoguided.images(autoguided.read(form | {"guide_scale": 2.0}))
+    assert {"guide_scale", "rescale"} <= autoguided.sweeps.keys()
+
+
+@pytest.mark.parametrize(
+    "name", ["semantic_scale", "control_scale", "rescale", "steps", "crop_left"]
+)
 def test_every_sweep_changes_one_setting(session, form, name):
     sheet = session.sweep(session.read(form), name, 3)
     configs = [request.config for request in sheet.requests]

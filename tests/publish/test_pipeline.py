@@ -75,6 +75,14 @@ def largest(images, own):
     return float((images - own).abs().max())
 
 
+def with_rescale(trained, rescale):
+    """The model with rescaled guidance in its recipe."""
+    sampling = trained.recipe.sampling
+    guidance = replace(sampling.guidance, rescale=rescale)
+    recipe = replace(trained.recipe, sampling=replace(sampling, guidance=guidance))
+    return replace(trained, recipe=recipe)
+
+
 def printed_options(written, pipe):
     """Arguments of the call that the command prints, with other prompts."""
     call = written.call.partition("pipe(")[2].partition(").images")[0]
@@ -146,6 +154,7 @@ def test_a_pipeline_is_converted_to_the_same_model(tmp_path):
 
 
 def test_a_pipeline_of_stable_diffusion(tmp_path, record_property):
+    """With rescaled guidance, which the printed call gives as guidance_rescale."""
     encoder, tokenizer = clip(WORDS, 16, 6, 0, 8)
     encoder.save_pretrained(tmp_path / "clip")
     tokenizer.save_pretrained(tmp_path / "clip")
@@ -156,10 +165,13 @@ def test_a_pipeline_of_stable_diffusion(tmp_path, record_property):
         DiffusionConfig(schedule="sd", prediction="v"),
         TextConfig(source=(str(tmp_path / "clip"),)),
     )
+    trained = with_rescale(trained, 0.7)
     own = own_images(tmp_path, trained, ["red apple", "blue car"])
     written = write_pipeline(collect_facts(trained), tmp_path / "out")
     pipe = pipeline_of(tmp_path / "out")
     assert type(pipe).__name__ == "StableDiffusionPipeline" and pipe.safety_checker is None
+    assert "guidance_rescale=0.7" in written.call
+    assert not any("sampling.guidance" in note for note in written.notes)
     images = pipe(**printed_options(written, pipe), latents=noise(), output_type="pt").images
     record_property("largest difference", largest(images, own))
     assert largest(images, own) < TOLERANCE

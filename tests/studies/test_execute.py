@@ -13,9 +13,11 @@ from pippin.evaluation.runs.evaluate import evaluate_run
 from pippin.evaluation.runs.protocol import Stages
 from pippin.recipes.recipe import Recipe
 from pippin.runs.trained import load_trained_weights
+from pippin.sampling.config import GuidanceConfig
 from pippin.sampling.load import load_run
 from pippin.studies import execution as module
-from pippin.studies.execution import execute, pretrain
+from pippin.studies.execution import execute, pretrain, result_row
+from pippin.studies.shipped.table import get_study
 from pippin.training.averaging.config import ShareHalfLife
 from pippin.training.config import InitConfig
 
@@ -162,3 +164,25 @@ def test_a_finished_run_of_another_study_takes_a_start_s_place(recipe, finished_
     assert load_trained_weights(str(start)).images_seen == recipe.train.images
     with pytest.raises(ValueError, match="was started with other settings"):
         pretrain(replace_at(recipe, "train.learning_rate", 0.5), start)
+
+
+def test_an_earlier_checkpoint_of_shared_weights_guides_at_equal_cost(
+    first, finished_run, tmp_path
+):
+    (tmp_path / "trained-seed0").symlink_to(finished_run)
+    study = get_study("autoguidance", scale="cpu")
+    sampling = replace(
+        first.sampling, guidance=GuidanceConfig(guide_scale=2.0), guide_checkpoint=32
+    )
+    arms = {"cfg": first, "autoguidance": replace(first, sampling=sampling)}
+    measures = {
+        arm: {one.name: one for one in execute(recipe, tmp_path / f"{arm}-seed0")}
+        for arm, recipe in arms.items()
+    }
+    kids = {arm: found["KID-efflite0"] for arm, found in measures.items()}
+    costs = {found["sampling MACs"].value for found in measures.values()}
+    assert kids["cfg"].value != kids["autoguidance"].value and len(costs) == 1
+    assert kids["autoguidance"].protocol["guide.images_seen"] == 32
+    for name in ("KID-efflite0", "sampling MACs"):
+        rows = [result_row(study, arm, arms[arm], found[name]) for arm, found in measures.items()]
+        assert rows[0].comparable == rows[1].comparable

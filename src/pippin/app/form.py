@@ -36,6 +36,9 @@ class PlaySettings:
     steps: int
     semantic_scale: float = 1.0
     control_scale: float = 1.0
+    guide_scale: float = 1.0
+    """For a model with a guide; 1 = off."""
+    rescale: float = 0.0
     log_snr_interval: tuple[float, float] | None = None
     controls: Mapping[str, Value] = field(default_factory=dict)
     """Name of a control -> its value."""
@@ -73,6 +76,8 @@ def read_settings(form: Mapping[str, Any], controls: Sequence[PlayControl]) -> P
         steps=read_integer("steps", form.get("steps"), 1, MAX_STEPS),
         semantic_scale=scales["semantic_scale"],
         control_scale=scales["control_scale"],
+        guide_scale=scales["guide_scale"],
+        rescale=read_number(RESCALE_LABEL, form.get("rescale", 0.0), 0, 1),
         log_snr_interval=_read_interval(form),
         controls={
             control.name: read_value(control, form.get(control.name, control.default))
@@ -84,8 +89,10 @@ def read_settings(form: Mapping[str, Any], controls: Sequence[PlayControl]) -> P
 SCALE_LABELS = {
     "semantic_scale": "guidance scale (lambda)",
     "control_scale": "control guidance scale (beta)",
+    "guide_scale": "guide scale",
 }
-"""Labels of both scales."""
+"""Labels of all scales."""
+RESCALE_LABEL = "guidance rescale (phi)"
 
 
 def _read_interval(form: Mapping[str, Any]) -> tuple[float, float] | None:

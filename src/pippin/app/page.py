@@ -11,7 +11,15 @@ from typing import Any
 import gradio as gr
 
 from pippin.app.controls import PlayControl
-from pippin.app.form import MAX_IMAGES, MAX_SWEEP, SCALE_LABELS, SOLVERS, read_integer, read_values
+from pippin.app.form import (
+    MAX_IMAGES,
+    MAX_SWEEP,
+    RESCALE_LABEL,
+    SCALE_LABELS,
+    SOLVERS,
+    read_integer,
+    read_values,
+)
 from pippin.app.gallery import head_html
 from pippin.app.session import PlaySession
 from pippin.app.sheet import Sheet
@@ -89,16 +97,19 @@ def _form(session: PlaySession) -> Inputs:
     scales = (
         (session.guided_by_semantics, "semantic_scale", 10.0),
         (session.guided_by_control, "control_scale", 4.0),
+        (bool(session.guide_name), "guide_scale", 4.0),
     )
     for has_scale, name, usual_end in scales:
         if has_scale:
             value = getattr(defaults, name)
             low, high = min(0.0, value), max(usual_end, value)
-            inputs[name] = gr.Slider(low, high, value, step=0.1, label=SCALE_LABELS[name])
+            info = f"by {session.guide_name}; 1 = off" if name == "guide_scale" else None
+            label = SCALE_LABELS[name]
+            inputs[name] = gr.Slider(low, high, value, step=0.1, label=label, info=info)
     if session.controls:
         with gr.Row():
             inputs |= {control.name: _control_input(control) for control in session.controls}
-    if session.guided_by_semantics or session.guided_by_control:
+    if session.is_guided:
         with gr.Accordion("More guidance", open=False):
             inputs |= _further_inputs(session)
     return inputs
@@ -115,11 +126,14 @@ def _prompt_inputs(session: PlaySession) -> Inputs:
 
 
 def _further_inputs(session: PlaySession) -> Inputs:
-    """Negative prompt and guidance interval."""
+    """Negative prompt, rescaling and guidance interval."""
     inputs: Inputs = {}
     if session.kind == "text" and session.guided_by_semantics:
         value = session.defaults.negative_prompt
         inputs["negative_prompt"] = gr.Textbox(value, label="negative prompt", max_lines=4)
+    inputs["rescale"] = gr.Slider(
+        0.0, 1.0, session.defaults.rescale, step=0.05, label=RESCALE_LABEL
+    )
     interval = session.defaults.log_snr_interval
     low, high = interval or INTERVAL
     inputs["interval"] = gr.Checkbox(interval is not None, label="guide inside an interval only")

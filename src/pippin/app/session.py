@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from pippin.app.controls import PlayControl
-from pippin.app.form import PlaySettings, read_settings
+from pippin.app.form import RESCALE_LABEL, SCALE_LABELS, PlaySettings, read_settings
 from pippin.app.play_model import PlayModel
 from pippin.app.sheet import Request, Sheet
 from pippin.config import ConfigError
@@ -26,7 +26,7 @@ EMOJI_PROMPT = "smiling cat"
 """First prompt for a model of the embedded images, which do not have everything."""
 EMOJI_HINT = "The model knows names of emoji, such as red apple or sleeping face."
 SweepName = str
-"""Name of a control, ``semantic_scale``, ``control_scale`` or ``steps``."""
+"""Name of a control, of a scale or ``rescale``, or ``steps``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +90,16 @@ class PlaySession:
         return any(model.guided_by_control for model in self.models)
 
     @cached_property
+    def guide_name(self) -> str:
+        """The weaker model that guides, in words; empty where there is none."""
+        return ", ".join(dict.fromkeys(one.guide_name for one in self.models if one.guide_name))
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether the page has any guidance."""
+        return self.guided_by_semantics or self.guided_by_control or bool(self.guide_name)
+
+    @cached_property
     def sweeps(self) -> dict[SweepName, PlayControl]:
         """Everything that a sweep can change: the controls, then guidance and steps."""
         first, steps = self.defaults, self.defaults.steps
@@ -97,6 +107,8 @@ class PlaySession:
         scales = (
             (self.guided_by_semantics, "semantic_scale", "lambda", 1.0, 8.0),
             (self.guided_by_control, "control_scale", "beta", 0.0, 4.0),
+            (bool(self.guide_name), "guide_scale", SCALE_LABELS["guide_scale"], 1.0, 4.0),
+            (self.is_guided, "rescale", RESCALE_LABEL, 0.0, 1.0),
         )
         for has_scale, name, label, low, high in scales:
             if has_scale:
@@ -121,6 +133,8 @@ class PlaySession:
             steps=DEFAULT_STEPS if fast else sampling.steps,
             semantic_scale=sampling.guidance.semantic_scale,
             control_scale=sampling.guidance.control_scale,
+            guide_scale=sampling.guidance.guide_scale,
+            rescale=sampling.guidance.rescale,
             log_snr_interval=sampling.guidance.log_snr_interval,
             controls={control.name: control.default for control in self.controls},
         )

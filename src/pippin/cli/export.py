@@ -175,7 +175,7 @@ def _trained(command: ExportCommand) -> "Trained":
     from pippin.data.config import ImagesConfig
     from pippin.runs.folder import AUTOENCODER
     from pippin.runs.trained import load_trained_weights
-    from pippin.sampling.load import inputs_in_folder
+    from pippin.sampling.trained_components import inputs_in_folder
 
     trained = load_trained_weights(command.run, command.weights, command.checkpoint)
     trained = _with_text_source(trained, command)

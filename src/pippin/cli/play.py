@@ -11,6 +11,7 @@ import tyro
 from pippin.app.server import LOOPBACK, free_port, is_loopback, require_gradio, serve
 from pippin.cli.parsing.options import parse
 from pippin.cli.sample import TEXT_MODEL
+from pippin.sampling.config import GuideChoice
 from pippin.system.text import print_text
 
 
@@ -26,6 +27,11 @@ class PlayCommand:
     """A second one, which draws the same seeds."""
     weights: str | None = None
     """ema, raw, or one of the averages of train.ema_extra; default as in pippin sample."""
+    guide: str | None = None
+    """A weaker model for autoguidance of RUN, which the page then has a scale for: a run, a model
+    or hf://USER/NAME; default RUN itself, where --guide-checkpoint is given."""
+    guide_checkpoint: int | None = None
+    """Images seen of the guide's checkpoint; default the newest."""
     address: str = LOOPBACK
     """Address to listen on. Whoever reaches another address than the default can draw images:
     there is no password."""
@@ -47,7 +53,11 @@ def main(argv: list[str]) -> int:
 
     given = [command.run] if command.run2 is None else [command.run, command.run2]
     sources = [pin_source(source) for source in given]
-    session = PlaySession([open_model(source, command.weights) for source in sources])
+    weaker = None if command.guide is None else pin_source(command.guide)
+    guide = GuideChoice(weaker, command.guide_checkpoint, None)
+    first, *others = sources
+    models = [open_model(first, command.weights, guide)]
+    session = PlaySession([*models, *(open_model(one, command.weights) for one in others)])
     page = serve(session, command.address, command.port)
     try:
         if not local:

@@ -71,6 +71,8 @@ def main(argv: list[str]) -> int:
     command = parse(SampleCommand, "pippin sample RUN", rest, default, SAMPLE_OPTIONS)
     seeds = parse_seeds(command.seeds)
     sampling = command.sampling
+    if sampling.guide is not None:
+        sampling = replace(sampling, guide=pin_source(sampling.guide))
     if sampling.negative_prompt is not None:
         sampling = replace(sampling, negative_prompt=argument_text(sampling.negative_prompt))
 

@@ -123,7 +123,7 @@ def _described(recipe: Recipe) -> list[tuple[str, str]]:
         (
             "sampling",
             f"{sampling.solver}, {sampling.steps} steps, "
-            f"guidance {sampling.guidance.semantic_scale:g}",
+            f"{'autoguidance' if sampling.autoguided else 'guidance'} {sampling.scale:g}",
         ),
     ]
 

@@ -105,10 +105,15 @@ class EvaluationConfig(Config):
     matched_share: float = field(default=0.5, metadata=PROTOCOL_IF_CHANGED)
     """Share of the real pairs' effect at which drift is compared between models."""
     scales: tuple[float, ...] = ()
-    """Semantic guidance scales of the search for the best one, on a split of its own; empty = no
-    search. Quality is then also reported at the best scale and at 1."""
+    """Guidance scales of the search for the best one, on a split of its own; empty = no search.
+    Quality is then also reported at the best scale and at 1. They are semantic scales, or those
+    of autoguidance where sampling.guidance.guide_scale is not 1."""
     scale_samples: int = 200
     """Number of images sampled at each scale."""
+    intervals: tuple[tuple[float, float], ...] = field(default=(), metadata=PROTOCOL_IF_CHANGED)
+    """Guidance intervals (low, high) in log-SNR of the search for the best one, at every scale of
+    ``scales`` but 1 (the recipe's scale if empty); empty = no search. Quality is then also
+    reported at the best interval."""
     clip: str | None = field(default=None, metadata=NOT_PROTOCOL)
     """Folder or hub name of a CLIP in transformers' format, for the CLIP score of text models
     and for features clip; None = no CLIP score. The hash of its files is part of the measures'
@@ -162,7 +167,8 @@ class EvaluationConfig(Config):
             )
         at_least(self, "evaluation", SMALLEST_INPUT, "input_size")
         self._check_grids()
-        if (self.scales or self.requests) and self.scale_samples > self.num_samples:
+        searches = self.scales or self.requests or self.intervals
+        if searches and self.scale_samples > self.num_samples:
             raise ConfigError(
                 "evaluation.scale_samples must not exceed evaluation.num_samples; got "
                 f"{self.scale_samples} and {self.num_samples}"
@@ -199,6 +205,12 @@ class EvaluationConfig(Config):
                 raise ConfigError(
                     f"evaluation.{name} must be different finite numbers; got {scales}"
                 )
+        wrong = [pair for pair in self.intervals if not pair[0] < pair[1]]
+        if wrong or len(set(self.intervals)) != len(self.intervals):
+            raise ConfigError(
+                "evaluation.intervals must be different pairs of log-SNR, each with low < high, "
+                f"such as -3 3 -1 3; got {list(self.intervals)}"
+            )
         for name in ("size_curve", "requests"):
             sides = getattr(self, name)
             if any(side < SMALLEST_SIDE for side in sides) or len(set(sides)) != len(sides):

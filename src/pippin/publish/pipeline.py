@@ -119,7 +119,7 @@ def _write_standard(plan: _Plan, out: Path) -> ExportedPipeline:
         "scheduler": ("diffusers", scheduler["_class_name"]),
         "vae": ("diffusers", "AutoencoderKL"),
     }
-    notes = list(_sampling_notes(trained))
+    notes = _sampling_notes(trained, plan.pipeline)
     if plan.pipeline == DIT_PIPELINE:
         write_text(out / PROGRAM, _program("dit_pipeline"))
         index |= {"_class_name": ("pipeline", "PippinDiTPipeline")} | _dit_defaults(trained)
@@ -202,9 +202,11 @@ def trained_autoencoder(trained: Trained) -> Autoencoder:
     return own if trained.latents is None else own.with_affine(trained.latents.affine)
 
 
-def _sampling_notes(trained: Trained) -> list[str]:
+def _sampling_notes(trained: Trained, pipeline: str) -> list[str]:
     """Settings of sampling that a pipeline of diffusers has no place for."""
     sampling, notes = trained.recipe.sampling, []
+    standard = STANDARDS.get(pipeline)
+    rescales = standard is not None and standard.rescales
     if sampling.solver not in ("ddim", "euler"):
         notes.append(
             f"the scheduler is first order; the recipe samples with {sampling.solver}, so images "
@@ -215,9 +217,15 @@ def _sampling_notes(trained: Trained) -> list[str]:
             f"the scheduler visits equal steps, the recipe's sampling.time_shift is "
             f"{sampling.time_shift:g}: set the scheduler's shift to it for the same images"
         )
-    plain = GuidanceConfig(semantic_scale=sampling.guidance.semantic_scale)
-    if replace(sampling.guidance, reference="null") != plain:
-        notes.append("of sampling.guidance, the pipeline has the constant semantic_scale only")
+    guidance = sampling.guidance
+    plain = GuidanceConfig(
+        semantic_scale=guidance.semantic_scale, rescale=guidance.rescale * rescales
+    )
+    if replace(guidance, reference="null") != plain:
+        known = "semantic_scale and rescale" if rescales else "semantic_scale"
+        notes.append(f"of sampling.guidance, the pipeline has the constant {known} only")
+    if sampling.autoguided:
+        notes.append("a pipeline holds one model: it samples without sampling.guide")
     return notes
 
 

@@ -67,4 +67,6 @@ def draw_grid(
 def _sampling_words(run: LoadedRun, config: SamplingConfig) -> str:
     scale = config.guidance.semantic_scale
     guided = f"guidance {scale:g}" if scale != 1 else "no guidance"
+    if scale != 1 and config.guidance.rescale:
+        guided += f" rescaled by {config.guidance.rescale:g}"
     return f"{run.weights} weights, {config.solver}, {config.steps} steps, {guided}"

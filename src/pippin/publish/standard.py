@@ -34,6 +34,8 @@ class Standard:
     call: Callable[[Recipe], dict[str, str]]
     """Recipe -> arguments, as source text, with which a call draws pippin's images."""
     note: str = ""
+    rescales: bool = False
+    """Whether a call takes ``guidance_rescale``."""
 
 
 def find_obstacles(recipe: Recipe, spec: ModelSpec, exported: Exported) -> list[str]:
@@ -99,6 +101,12 @@ def _steps(recipe: Recipe) -> dict[str, str]:
     }
 
 
+def _stable_diffusion_call(recipe: Recipe) -> dict[str, str]:
+    """With ``guidance_rescale``, which is that of pippin."""
+    rescale = recipe.sampling.guidance.rescale
+    return _steps(recipe) | ({"guidance_rescale": str(rescale)} if rescale else {})
+
+
 def _sd3_call(recipe: Recipe) -> dict[str, str]:
     """Equal steps of sigma down to 1 / steps, and the number of T5's tokens: diffusers has other
     defaults for both."""
@@ -126,7 +134,8 @@ STANDARDS = {
             "requires_safety_checker": False,
         },
         obstacles=_stable_diffusion,
-        call=_steps,
+        call=_stable_diffusion_call,
+        rescales=True,
     ),
     "StableDiffusion3Pipeline": Standard(
         encoders=("CLIPTextModelWithProjection", "CLIPTextModelWithProjection", "T5EncoderModel"),

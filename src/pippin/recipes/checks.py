@@ -102,20 +102,30 @@ def _check_best(recipe: Recipe) -> None:
 
 def _check_measured_guidance(recipe: Recipe) -> None:
     """Check that the model supports every guidance scale that the evaluation samples at."""
-    evaluation, guidance = recipe.evaluation, recipe.sampling.guidance
+    evaluation, sampling = recipe.evaluation, recipe.sampling
+    guided = replace(sampling, negative_prompt=None)
     candidates = {
-        "evaluation.scales": [replace(guidance, semantic_scale=x) for x in evaluation.scales],
+        "evaluation.scales": [guided.at_scale(scale) for scale in evaluation.scales],
         "evaluation.control_scales": [
-            replace(guidance, control_scale=x, reference="null") for x in evaluation.control_scales
+            replace(
+                guided,
+                guidance=replace(sampling.guidance, control_scale=scale, reference="null"),
+            )
+            for scale in evaluation.control_scales
         ],
     }
-    for name, guidances in candidates.items():
-        for candidate in guidances:
-            sampling = replace(recipe.sampling, guidance=candidate, negative_prompt=None)
+    for name, samplings in candidates.items():
+        for candidate in samplings:
             try:
-                check_guidance(sampling, recipe.conditioning)
+                check_guidance(candidate, recipe.conditioning)
             except ConfigError as error:
                 raise ConfigError(f"{name} {getattr(evaluation, name[11:])}: {error}") from error
+    scales = evaluation.scales or (sampling.scale,)
+    if evaluation.intervals and set(scales) == {1.0}:
+        raise ConfigError(
+            f"evaluation.intervals {list(evaluation.intervals)} limit guidance, and all scales "
+            "are 1, which is off: give evaluation.scales such as 1.5 2 3"
+        )
 
 
 def _check_size_curve(recipe: Recipe) -> None:

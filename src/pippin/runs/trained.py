@@ -323,7 +323,12 @@ def export(
         if trained.inputs is not None:
             trained.inputs.save(folder / INPUTS_FILE)
         save_tensors(folder / WEIGHTS_FILE, tensors, metadata=export_metadata(facts))
-        trained.recipe.save(folder / "config.json")
+        recipe = trained.recipe
+        if given := recipe.sampling.guide_settings:
+            recipe = replace(recipe, sampling=recipe.sampling.without_guide())
+            name, value = next(iter(given.items()))
+            notes = [*notes, f"sampling.{name} {value} is left out: an export holds one model"]
+        recipe.save(folder / "config.json")
     return notes
 
 

@@ -3,14 +3,14 @@
 
 import math
 import re
-from dataclasses import dataclass, field, fields
-from typing import Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, NamedTuple
 
 from pippin.conditioning.config import ConditioningConfig, TextSemantic
 from pippin.config import Config, ConfigError
 from pippin.control import AUGMENTATION_FIELDS, CONTROL_FIELDS, Augmentation
-from pippin.settings.bounds import above, at_least
-from pippin.settings.marks import NOT_PROTOCOL, PROTOCOL_IF_CHANGED
+from pippin.settings.bounds import above, at_least, within
+from pippin.settings.marks import NOT_PROTOCOL, PROTOCOL_IF_CHANGED, protocol_as
 from pippin.settings.weights import check_weights_name
 
 SolverName = Literal["ddim", "dpm++", "heun", "euler", "ddpm", "sde"]
@@ -34,12 +34,19 @@ class GuidanceConfig(Config):
     """Guide only where low <= log-SNR <= high; outside, both scales are 1."""
     cfg_channels: int | None = None
     """None guides all channels; 3 reproduces the published DiT's samples."""
+    guide_scale: float = field(default=1.0, metadata=PROTOCOL_IF_CHANGED)
+    """Scale of autoguidance by the weaker model that sampling.guide, guide_checkpoint or
+    guide_weights names, instead of both scales above; 1 = off."""
+    rescale: float = field(default=0.0, metadata=PROTOCOL_IF_CHANGED)
+    """phi of CFG-rescale: share to which the standard deviation of the guided prediction is set
+    to that of the conditional one; 0 = off."""
 
     def __post_init__(self) -> None:
         """Refuse settings without effect."""
         at_least(self, "sampling.guidance", 1, "cfg_channels")
         above(self, "sampling.guidance", 0, "semantic_power")
-        for name in ("semantic_scale", "control_scale"):
+        within(self, "sampling.guidance", 0, 1, "rescale")
+        for name in ("semantic_scale", "control_scale", "guide_scale"):
             if not math.isfinite(getattr(self, name)):
                 raise ConfigError(
                     f"sampling.guidance.{name} must be a finite number (1 = off); got "
@@ -58,12 +65,14 @@ def check_guidance(sampling: "SamplingConfig", conditioning: ConditioningConfig)
     """Refuse guidance whose reference a model of this conditioning was never trained on.
 
     A scale other than 1 needs its condition dropped in training, and a model that has it. A
-    negative prompt needs a model of text, and a scale to push away from it.
+    negative prompt needs a model of text, and a scale to push away from it. Autoguidance needs a
+    weaker model, which takes the place of the unconditional prediction.
 
     Raises:
         ConfigError: naming the scale and the setting that makes it impossible.
     """
     guidance, drop, control = sampling.guidance, conditioning.drop, conditioning.control
+    _check_guide(sampling)
     if sampling.negative_prompt is not None:
         if not isinstance(conditioning.semantic, TextSemantic):
             raise ConfigError("sampling.negative_prompt is for text models: leave it out")
@@ -88,6 +97,31 @@ def check_guidance(sampling: "SamplingConfig", conditioning: ConditioningConfig)
                 f"{name} guides nothing: conditioning.control has no field; leave it at 1"
             )
         _check_dropped(name, "control", drop.control + drop.both * (not conditioning.rules))
+
+
+def _check_guide(sampling: "SamplingConfig") -> None:
+    """Refuse a guide without a scale, a scale without a guide, and further guidance beside it."""
+    guidance, given = sampling.guidance, sampling.guide_settings
+    if guidance.guide_scale == 1:
+        if given:
+            name, value = next(iter(given.items()))
+            raise ConfigError(
+                f"sampling.{name} {value} has no effect at sampling.guidance.guide_scale 1, which "
+                "is off: give a sampling.guidance.guide_scale above 1, or leave the guide out"
+            )
+        return
+    scale = f"sampling.guidance.guide_scale {guidance.guide_scale}"
+    if not given:
+        raise ConfigError(
+            f"{scale} needs a weaker model: give sampling.guide RUN, or for the same run "
+            "sampling.guide_checkpoint N or sampling.guide_weights NAME"
+        )
+    for name in ("semantic_scale", "control_scale"):
+        if getattr(guidance, name) != 1:
+            raise ConfigError(
+                f"{scale} guides by a weaker model instead of a dropped condition: set "
+                f"sampling.guidance.{name} to 1; got {getattr(guidance, name)}"
+            )
 
 
 def _check_dropped(scale: str, share: str, dropped: float) -> None:
@@ -149,6 +183,23 @@ class ControlRequest(Config, Augmentation):
             )
 
 
+def _guide_kind(guide: str | None) -> str | None:
+    """Value that a protocol records for ``sampling.guide``; the digest of its weights is there
+    too."""
+    return None if guide is None else "run"
+
+
+class GuideChoice(NamedTuple):
+    """Choice of the weaker model of autoguidance."""
+
+    run: str | None
+    """Run folder, exported folder, shipped model or hub model; None = the sampled run."""
+    checkpoint: int | None
+    """Images seen of its checkpoint; None = the newest, or that of the sampled run."""
+    weights: str | None
+    """Kind of weights; None = those of an exported model, otherwise the kind that is sampled."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig(Config):
     """How images are drawn from a model."""
@@ -168,6 +219,16 @@ class SamplingConfig(Config):
     control: ControlRequest = field(default_factory=ControlRequest)
     negative_prompt: str | None = None
     """For models of text: what guidance leads away from, in the place of the null caption."""
+    guide: str | None = field(
+        default=None, metadata=PROTOCOL_IF_CHANGED | protocol_as(_guide_kind)
+    )
+    """The weaker model of autoguidance (guidance.guide_scale): a run or exported folder, a shipped
+    model or hf://USER/NAME. None: the sampled run itself, where one of the next two is given."""
+    guide_checkpoint: int | None = field(default=None, metadata=PROTOCOL_IF_CHANGED)
+    """Images seen of the guide's checkpoint; None = its newest, or that of the sampled run."""
+    guide_weights: str | None = field(default=None, metadata=PROTOCOL_IF_CHANGED)
+    """Kind of the guide's weights, as for weights; None = that of an exported model, otherwise
+    the kind that is sampled."""
     size: str | None = None
     """HxW in pixels, such as 64x96, where the model's positions allow; None = its resolution."""
     terms: Literal["auto", "apart", "together"] = field(default="auto", metadata=NOT_PROTOCOL)
@@ -182,9 +243,14 @@ class SamplingConfig(Config):
 
     def __post_init__(self) -> None:
         """Refuse settings that sample nothing."""
-        at_least(self, "sampling", 1, "steps", "batch_size")
+        at_least(self, "sampling", 1, "steps", "batch_size", "guide_checkpoint")
         above(self, "sampling", 0, "time_shift")
         check_weights_name(self, "sampling")
+        if self.guide is not None and not self.guide.strip():
+            raise ConfigError(
+                "sampling.guide must name a run, a model or a folder; got an empty text: leave it "
+                "out for no guide"
+            )
         if self.size is not None and not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", self.size):
             raise ConfigError(
                 f"sampling.size must be HEIGHTxWIDTH in pixels, such as 64x96; got {self.size!r}"
@@ -196,3 +262,42 @@ class SamplingConfig(Config):
             return resolution, resolution
         height, width = self.size.split("x")
         return int(height), int(width)
+
+    @property
+    def guide_settings(self) -> dict[str, Any]:
+        """Settings of the guide that are given: name -> value."""
+        names = ("guide", "guide_checkpoint", "guide_weights")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    @property
+    def guide_choice(self) -> GuideChoice:
+        """The weaker model; all None where there is none."""
+        return GuideChoice(self.guide, self.guide_checkpoint, self.guide_weights)
+
+    @property
+    def autoguided(self) -> bool:
+        """Whether a weaker model guides."""
+        return self.guidance.guide_scale != 1
+
+    @property
+    def scale(self) -> float:
+        """Scale of autoguidance where a weaker model guides, otherwise the semantic one."""
+        return self.guidance.guide_scale if self.autoguided else self.guidance.semantic_scale
+
+    def without_guide(self) -> "SamplingConfig":
+        """The same without autoguidance."""
+        guidance = replace(self.guidance, guide_scale=1.0)
+        return replace(
+            self, guidance=guidance, guide=None, guide_checkpoint=None, guide_weights=None
+        )
+
+    def at_scale(self, scale: float) -> "SamplingConfig":
+        """The same at another :attr:`scale`; at 1 without the guide and the negative prompt, which
+        have no effect there."""
+        if self.autoguided:
+            if scale == 1:
+                return self.without_guide()
+            return replace(self, guidance=replace(self.guidance, guide_scale=scale))
+        negative = self.negative_prompt if scale != 1 else None
+        guidance = replace(self.guidance, semantic_scale=scale)
+        return replace(self, guidance=guidance, negative_prompt=negative)

@@ -9,6 +9,10 @@ With e(c, s) the prediction under control c and semantics s, and 0 for a dropped
 beta = 1 alone is classifier-free guidance (Ho & Salimans 2022) whose reference drops both.
 The formula is linear, and so are the conversions between prediction types: it does not matter
 in which unit the model predicts.
+
+Two variants: a weaker model in the place of the dropped conditions
+(:mod:`pippin.sampling.autoguidance`), and a correction of the guided prediction's standard
+deviation (:mod:`pippin.sampling.guidance_rescale`), which is not linear.
 """
 
 import math
@@ -24,6 +28,7 @@ from torch import Tensor, nn
 
 from pippin.diffusion.schedules import NoiseSchedule
 from pippin.sampling.config import GuidanceConfig
+from pippin.sampling.guidance_rescale import rescaled
 from pippin.types import NUM_TIMES, Conditions, Keep, Prediction
 
 Predict = Callable[[Tensor, Tensor], Prediction]
@@ -103,6 +108,7 @@ def guided(
     terms: Callable[[tuple[Term, ...]], Predictions],
     config: GuidanceConfig,
     schedule: NoiseSchedule,
+    guide: Predict | None = None,
 ) -> GuidedPredict:
     """The guided prediction as a function of state and time.
 
@@ -114,27 +120,36 @@ def guided(
     Args:
         terms: computes the predictions by (semantic kept, control kept); see
             :func:`separate_terms`.
-        config: the scales, the reference, the interval and the channels.
+        config: the scales, the reference, the interval, the channels and the rescaling.
         schedule: defines the log-SNR of the interval.
+        guide: the weaker model's conditional prediction; needed for a ``guide_scale`` other
+            than 1, and called only where it guides.
 
     Raises:
-        ValueError: a number of channels that the prediction does not have.
+        ValueError: a number of channels that the prediction does not have, or no guide.
     """
     cached = cache(terms)
+    by_guide = config.guide_scale != 1
+    if by_guide and guide is None:
+        raise ValueError(f"guide_scale {config.guide_scale} needs a guide; got none")
+    needs_conditional = by_guide or config.cfg_channels is not None or config.rescale > 0
 
     def predict(x_t: Tensor, time: float) -> Prediction:
         t = x_t.new_full((len(x_t),), time)
         weights = guidance_weights(at_time(config, time))
-        if weights.keys() == {CONDITIONAL} or not _inside(config, schedule, time):
+        is_conditional = weights.keys() == {CONDITIONAL} and not by_guide
+        if is_conditional or not _inside(config, schedule, time):
             unguided = cached((CONDITIONAL,))(x_t, t)[CONDITIONAL]
             return Prediction(mean=unguided.mean, variance=unguided.variance)
-        keys = set(weights) if config.cfg_channels is None else {*weights, CONDITIONAL}
+        keys = {*weights, CONDITIONAL} if needs_conditional else set(weights)
         predictions = cached(tuple(sorted(keys, reverse=True)))(x_t, t)
         mean = _combine({key: predictions[key].mean for key in weights}, weights)
+        if guide is not None and by_guide:
+            mean = extrapolate(guide(x_t, t).mean, mean, config.guide_scale)
         conditional = predictions.get(CONDITIONAL)
         if conditional is None:
             return Prediction(mean=mean)
-        mean = _first_channels(mean, conditional.mean, config.cfg_channels)
+        mean = _adjusted(mean, conditional.mean, config)
         return Prediction(mean=mean, variance=conditional.variance)
 
     return predict
@@ -146,20 +161,30 @@ def _combine(means: dict[Term, Tensor], weights: dict[Term, float]) -> Tensor:
     return torch.stack(terms).sum(0)
 
 
-def _first_channels(
+def extrapolate(
+    weak: Float[Tensor, "*shape"], strong: Float[Tensor, "*shape"], scale: float
+) -> Float[Tensor, "*shape"]:
+    """weak + scale (strong - weak), in float32; bit for bit ``strong`` where both are equal."""
+    weak, strong = weak.float(), strong.float()
+    return weak + scale * (strong - weak)
+
+
+def _adjusted(
     mean: Float[Tensor, "batch channels height width"],
     conditional: Float[Tensor, "batch channels height width"],
-    channels: int | None,
+    config: GuidanceConfig,
 ) -> Float[Tensor, "batch channels height width"]:
-    """Guide the first channels only; the others come from the conditional prediction."""
+    """Rescale the guided channels; the others come from the conditional prediction."""
+    channels = config.cfg_channels
     if channels is None:
-        return mean
+        return rescaled(mean, conditional, config.rescale)
     if channels > mean.shape[1]:
         raise ValueError(
             f"cfg_channels={channels}, but the prediction has only {mean.shape[1]} channels; "
             "leave it at None to guide all of them"
         )
-    return torch.cat([mean[:, :channels], conditional[:, channels:].float()], dim=1)
+    first = rescaled(mean[:, :channels], conditional[:, :channels], config.rescale)
+    return torch.cat([first, conditional[:, channels:].float()], dim=1)
 
 
 def _rounded(t: float) -> Float[Tensor, "1"]:

@@ -2,7 +2,7 @@
 """A trained run, ready to sample from and to evaluate."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,23 +10,19 @@ from typing import Any
 from rich.console import Console
 
 from pippin.control import recorded_fields
-from pippin.data.record import find_label, image_changes
-from pippin.encoders.config import AutoencoderConfig
-from pippin.encoders.text import encoder_fingerprint
+from pippin.data.record import find_label
 from pippin.model import LatentDenoiser
 from pippin.recipes.recipe import Recipe
 from pippin.runs.components import Components
 from pippin.runs.exports import describe_weights, unverified_note
-from pippin.runs.folder import AUTOENCODER, DATA, locate, unchanged_paths, with_data_path
-from pippin.runs.inputs import UNRECORDED, InputsChange, RunInputs, captions_read
 from pippin.runs.latents import check_latents
-from pippin.runs.provenance import current_inputs
-from pippin.runs.trained import Trained, load_trained_weights
-from pippin.runs.training_record import TrainingRecord
-from pippin.sampling.config import SamplingConfig, check_guidance
+from pippin.runs.trained import load_trained_weights
+from pippin.sampling.autoguidance import Guide, load_guide
+from pippin.sampling.config import GuideChoice, SamplingConfig, check_guidance
 from pippin.sampling.group import SINGLE_PROCESS, SamplingGroup
 from pippin.sampling.run_facts import run_facts
 from pippin.sampling.sampler import Sampler
+from pippin.sampling.trained_components import trained_components
 from pippin.system.display import fact_lines, fact_rows, html_table, markdown_table
 from pippin.system.tensors import tensors_digest
 from pippin.system.text import print_above_progress
@@ -54,17 +50,40 @@ class LoadedRun:
     """Images that all ancestors of the initial weights have seen; None where some are unknown."""
     sampling_group: SamplingGroup = SINGLE_PROCESS
     """The ranks that sample into folders together."""
+    source: str = ""
+    """Where the weights come from; empty = nowhere that they can be loaded from again."""
+    checkpoint: int | None = None
+    """Images seen of the chosen checkpoint; None = the newest good one."""
+    autoencoder: str | None = None
+    """Folder or name of another autoencoder than the run's own."""
+    _guides: dict[GuideChoice, Guide] = field(default_factory=dict, repr=False, compare=False)
 
     def sampler(self, config: SamplingConfig) -> Sampler:
         """Build a sampler with the schedule and prediction type of the training.
 
         Raises:
             ConfigError: guidance by a condition that the model does not have or never drops.
+            ValueError: as :meth:`guide`.
         """
         check_guidance(config, self.recipe.conditioning)
+        schedule, prediction = self.components.schedule, self.recipe.diffusion.prediction
+        guide = self.guide(config)
         return Sampler(
-            self.model, self.components.schedule, self.recipe.diffusion.prediction, config
+            self.model, schedule, prediction, config, None if guide is None else guide.model
         )
+
+    def guide(self, config: SamplingConfig) -> Guide | None:
+        """The weaker model of autoguidance, loaded once; None where none guides.
+
+        Raises:
+            ValueError: as :func:`pippin.sampling.autoguidance.load_guide`.
+        """
+        if not config.autoguided:
+            return None
+        choice = config.guide_choice
+        if choice not in self._guides:
+            self._guides[choice] = load_guide(self, choice, load_run)
+        return self._guides[choice]
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -165,7 +184,8 @@ def load_run(
         print_above_progress(console, problem, label="skipped checkpoint:")
     if not trained.verified:
         print_above_progress(console, unverified_note(trained.source), label="no checksum:")
-    components = _components(trained, recipe or trained.recipe, console, data_path, autoencoder)
+    recipe = recipe or trained.recipe
+    components = trained_components(trained, recipe, console, data_path, autoencoder)
     own = components.raw_autoencoder
     try:
         check_latents(trained.latents, components.located.autoencoder, own)
@@ -185,70 +205,10 @@ def load_run(
         images_seen=trained.images_seen,
         images_before=images_before(trained.lineage),
         sampling_group=sampling_group,
-    )
-
-
-def _components(
-    trained: Trained,
-    recipe: Recipe,
-    console: Console,
-    data_path: str | None,
-    autoencoder: str | None,
-) -> Components:
-    """The components of a trained model, with resolved paths."""
-    places = unchanged_paths(recipe, trained.recipe, trained.places)
-    for setting, override in ((DATA, data_path), (AUTOENCODER, autoencoder)):
-        if override is not None:
-            places.pop(setting, None)
-    located = with_data_path(locate(recipe, places), data_path)
-    if autoencoder is not None:
-        located = replace(located, autoencoder=AutoencoderConfig(source=autoencoder))
-    record = TrainingRecord(
         source=trained.source,
-        inputs=trained.inputs,
-        num_classes=trained.num_classes,
-        places=places,
-        autoencoder_overridden=autoencoder is not None,
+        checkpoint=checkpoint,
+        autoencoder=autoencoder,
     )
-    if recipe.text != trained.recipe.text and _is_same_encoder(trained, located):
-        recipe = replace(recipe, text=trained.recipe.text)
-    # Settings outside the protocol keep their resolved paths.
-    recipe = replace(recipe, evaluation=located.evaluation)
-    return Components(
-        recipe, console, located=located, training_record=record, latents=trained.latents
-    )
-
-
-def _is_same_encoder(trained: Trained, located: Recipe) -> bool:
-    """Whether a given text encoder has the recorded files in another folder."""
-    fingerprint = None if trained.inputs is None else trained.inputs.text_encoder
-    return fingerprint is not None and encoder_fingerprint(located.text) == fingerprint
-
-
-def inputs_in_folder(trained: Trained, data_path: str, console: Console) -> RunInputs:
-    """The inputs of a trained model whose images are in a given folder.
-
-    Args:
-        trained: a model of any version; for one without recorded names, the folder's names count.
-        data_path: the folder.
-        console: for messages.
-
-    Raises:
-        ValueError: the folder has other images, or another number of classes.
-    """
-    components = _components(trained, trained.recipe, console, data_path, None)
-    _ = components.train_source  # compares the classes
-    now = current_inputs(components)
-    if trained.inputs is None:
-        change = InputsChange(images_seen=trained.images_seen, what=UNRECORDED)
-        return replace(now, changes=(change,))
-    changes = image_changes(trained.inputs.data, now.data, captions_read(trained.recipe))
-    if changes:
-        raise ValueError(
-            f"--data.path {data_path} is not what {trained.source} was trained on: {changes}; "
-            "give the folder that is, or leave it out: an export needs no images"
-        )
-    return replace(trained.inputs, places=trained.inputs.places | now.places)
 
 
 def images_before(lineage: Sequence[Mapping[str, Any]]) -> int | None:
@@ -263,7 +223,7 @@ def untrained_run(
     sampling_group: SamplingGroup = SINGLE_PROCESS,
     components: Components | None = None,
 ) -> LoadedRun:
-    """The same model with its initial weights: the floor of every measure.
+    """The same model with its initial weights, without autoguidance: the floor of every measure.
 
     Args:
         recipe, console: of the run.
@@ -275,7 +235,7 @@ def untrained_run(
     digest = tensors_digest(dict(model.named_parameters()))
     components.set_null(model)
     return LoadedRun(
-        recipe=recipe,
+        recipe=replace(recipe, sampling=recipe.sampling.without_guide()),
         components=components,
         model=model.eval(),
         weights="untrained",

@@ -304,7 +304,7 @@ def _negative(run: LoadedRun, config: SamplingConfig, seeds: Sequence[int]) -> T
 
 def sampling_protocol(run: LoadedRun, config: SamplingConfig) -> dict[str, Any]:
     """All settings that the images depend on, besides seed and class."""
-    uses_images = config.control.ask == "training"
+    uses_images, guide = config.control.ask == "training", run.guide(config)
     return {
         **{f"sampling.{path}": value for path, value in protocol(config).items()},
         "sampling.evaluations_per_image": run.sampler(config).evaluations_per_image,
@@ -314,5 +314,6 @@ def sampling_protocol(run: LoadedRun, config: SamplingConfig) -> dict[str, Any]:
         "model.recipe": fingerprint(run.recipe),
         **run.identity,
         "autoencoder": run.components.autoencoder.fingerprint,
+        **(guide.protocol if guide is not None else {}),
         **(images_protocol(run.components) if uses_images else {}),
     }

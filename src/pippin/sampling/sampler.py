@@ -6,9 +6,9 @@ other images of a batch change it by rounding only.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -22,6 +22,7 @@ from pippin.diffusion.times import Point, build_grid
 from pippin.nn.attention import cached_keys_values
 from pippin.sampling.config import SamplingConfig
 from pippin.sampling.guidance import (
+    CONDITIONAL,
     ConditionalModel,
     GuidanceTerms,
     GuidedPredict,
@@ -60,6 +61,14 @@ class SampleBatch:
     labels: Int[Tensor, " batch"] | None
 
 
+class Evaluations(NamedTuple):
+    """Network evaluations of one image."""
+
+    model: int
+    guide: int
+    """Those of the weaker model of autoguidance."""
+
+
 class Sampler:
     """Draws samples from a model.
 
@@ -68,9 +77,11 @@ class Sampler:
         schedule: noise schedule of the training.
         prediction_type: prediction type of the model.
         config: solver, steps, guidance, precision, batch size.
+        guide: the weaker model of autoguidance, on the same device; needed where the
+            configuration has a ``guide_scale``.
 
     Raises:
-        ValueError: as :func:`build_grid`.
+        ValueError: as :func:`build_grid`, or no guide.
     """
 
     def __init__(
@@ -79,8 +90,15 @@ class Sampler:
         schedule: NoiseSchedule,
         prediction_type: PredictionType,
         config: SamplingConfig,
+        guide: ConditionalModel | None = None,
     ) -> None:
+        if config.autoguided and guide is None:
+            raise ValueError(
+                f"guidance.guide_scale {config.guidance.guide_scale} guides by a weaker model: "
+                "give it as guide, or leave the scale at 1"
+            )
         self.model = model
+        self.guide = guide if config.autoguided else None
         self.schedule = schedule
         self.prediction_type: PredictionType = prediction_type
         self.config = config
@@ -88,11 +106,18 @@ class Sampler:
 
     @property
     def evaluations_per_image(self) -> int:
-        """Number of network evaluations per image; each term of guidance counts.
+        """Number of network evaluations per image; each term of guidance counts, and those of
+        the weaker model of autoguidance."""
+        return sum(self.evaluations)
+
+    @property
+    def evaluations(self) -> "Evaluations":
+        """Number of evaluations per image of the model and of its guide.
 
         It is found by running the solver with a prediction that costs nothing.
         """
         evaluated: list[Term] = []
+        guided_at: list[Tensor] = []
 
         def terms(keys: tuple[Term, ...]) -> Predictions:
             def predict(x_t: Tensor, t: Tensor) -> dict[Term, Prediction]:
@@ -101,11 +126,15 @@ class Sampler:
 
             return predict
 
-        predict = guided(terms, self.config.guidance, self.schedule)
+        def guide(x_t: Tensor, t: Tensor) -> Prediction:
+            guided_at.append(t)
+            return Prediction(mean=torch.zeros_like(x_t))
+
+        predict = guided(terms, self.config.guidance, self.schedule, guide)
         state = torch.zeros(1, self.config.guidance.cfg_channels or 1, 1, 1)
         solver = SOLVERS[self.config.solver]
         solver(self._denoise(predict), state, self._grid, lambda _: state)
-        return len(evaluated)
+        return Evaluations(len(evaluated), len(guided_at))
 
     def latents(
         self, conditions: Conditions, seeds: Sequence[int], shape: tuple[int, int, int]
@@ -184,14 +213,22 @@ class Sampler:
     ) -> Latents:
         """The latents of one batch."""
         device = device_of(self.model)
-        with torch.inference_mode(), _evaluating(self.model), cached_keys_values(self.model):
+        models = (self.model,) if self.guide is None else (self.model, self.guide)
+        with torch.inference_mode(), ExitStack() as stack:
+            for model in models:
+                stack.enter_context(_evaluating(model))
+                stack.enter_context(cached_keys_values(model))
             fast = device.type != "cpu" or self.config.precision == "bf16"
             together = self.config.terms == "together" or (self.config.terms == "auto" and fast)
-            terms = GuidanceTerms(self.model, conditions, len(seeds), self._autocast(device))
+            terms, *weak = (
+                GuidanceTerms(model, conditions, len(seeds), self._autocast(device))
+                for model in models
+            )
             predict = guided(
                 terms.batched if together else separate_terms(terms),
                 self.config.guidance,
                 self.schedule,
+                weak[0](*CONDITIONAL) if weak else None,
             )
             latents = SOLVERS[self.config.solver](
                 self._denoise(predict),

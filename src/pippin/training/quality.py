@@ -9,7 +9,7 @@ numbers are keyed by name, so a training with these measures has the weights of 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -108,7 +108,7 @@ class QualityMeter:
         """
         prompts, text = self._prompts(run)
         seeds = sample_seeds(self.recipe, len(prompts))
-        images = draw(run, prompts, seeds, self.recipe.sampling, text)
+        images = draw(run, prompts, seeds, run.recipe.sampling, text)
         samples = extract(self.extractor, images.split(self.config.batch_size))
         kid = kernel_jackknife(samples, self.reference.features)
         fd = frechet_jackknife(samples.values, self.gaussian)
@@ -182,8 +182,9 @@ def quality_monitor(components: Components, log: RunLog | None, lines: Path) -> 
     meter = QualityMeter(components)
 
     def measure(model: LatentDenoiser, images_seen: int) -> None:
+        sampling = components.recipe.sampling.without_guide()  # it may not be there yet
         run = LoadedRun(
-            recipe=components.recipe,
+            recipe=replace(components.recipe, sampling=sampling),
             components=components,
             model=model,
             weights="ema",

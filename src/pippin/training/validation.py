@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Monitoring of a training run: held-out loss and preview grids, with EMA weights."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,9 @@ def preview_monitor(
     """
 
     def preview(model: LatentDenoiser, images_seen: int) -> None:
+        sampling = components.recipe.sampling.without_guide()  # it may not be there yet
         run = LoadedRun(
-            recipe=components.recipe,
+            recipe=replace(components.recipe, sampling=sampling),
             components=components,
             model=model,
             weights="ema",
@@ -103,7 +105,7 @@ def preview_monitor(
         if components.text_rule is not None:
             prompts, text = _text_prompts(components)
         try:
-            images = draw(run, prompts, range(len(prompts)), components.recipe.sampling, text)
+            images = draw(run, prompts, range(len(prompts)), sampling, text)
         except FloatingPointError as error:  # the training may still recover
             print_above_progress(components.console, error, label="no preview:")
             return

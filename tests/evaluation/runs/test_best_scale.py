@@ -11,7 +11,7 @@ from pippin.evaluation.features.extraction import build_features
 from pippin.evaluation.measure import Jackknife
 from pippin.evaluation.metrics.declared.drift import DRIFT
 from pippin.evaluation.runs import best_scale as module
-from pippin.evaluation.runs.best_scale import SEARCH_SEEDS, at_scale, best_scale_measures
+from pippin.evaluation.runs.best_scale import SEARCH_SEEDS, best_scale_measures
 from pippin.evaluation.runs.evaluate import clean_features, evaluation_prompts
 from pippin.evaluation.runs.run_drift import size_curve_probes
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
@@ -91,8 +91,8 @@ def test_at_scale_one_there_is_nothing_to_be_negative_about():
     config = SamplingConfig(
         guidance=GuidanceConfig(semantic_scale=3.0), negative_prompt="a blurry image"
     )
-    assert at_scale(config, 1.0).negative_prompt is None
-    assert at_scale(config, 2.0).negative_prompt == "a blurry image"
+    assert config.at_scale(1.0).negative_prompt is None
+    assert config.at_scale(2.0).negative_prompt == "a blurry image"
 
 
 def test_points_of_the_size_curve(finished_run):

@@ -5,10 +5,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from pippin.config import ConfigError, difference, fingerprint
+from pippin.diffusion.rescale import build_schedule
 from pippin.recipes.checks import check_recipe
 from pippin.recipes.recipe import Recipe
+from pippin.sampling.sampler import Sampler
 from pippin.settings.marks import NOT_PROTOCOL
 from pippin.studies.execution import execute
 from pippin.studies.runner import refuse_unmeasured
@@ -232,11 +235,36 @@ def test_the_dial_ties_size_to_class():
         assert law.class_correlation == wanted
 
 
-@pytest.mark.parametrize("name", ["guidance", "sampling-control"])
+@pytest.mark.parametrize("name", ["guidance", "sampling-control", "autoguidance"])
 def test_arms_that_differ_in_sampling_train_alike(name):
     first, *others = get_study(name, scale="cpu").arms().values()
     for other in others:
         assert all(path.startswith("sampling.") for path in difference(first, other))
+
+
+class Untouched(torch.nn.Module):
+    """A network of which only the evaluations are counted."""
+
+    def prepare(self, conditions, keep=None):
+        raise AssertionError
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_ways_of_guidance_cost_equal_evaluations(scale):
+    """The guide is a checkpoint that training keeps, at a quarter of the images."""
+    arms = get_study("autoguidance", scale=scale).arms()
+    counts = {}
+    for arm, recipe in arms.items():
+        schedule, network = build_schedule(recipe.diffusion), Untouched()
+        sampler = Sampler(network, schedule, recipe.diffusion.prediction, recipe.sampling, network)
+        counts[arm] = sampler.evaluations
+        assert not recipe.sampling.autoguided or arm == "autoguidance"
+    expected = 100 if scale == "paper" else 32
+    assert {sum(one) for one in counts.values()} == {expected}
+    assert counts["autoguidance"] == (expected / 2, expected / 2)
+    train, guide = recipe.train, recipe.sampling.guide_checkpoint
+    assert guide == train.keep_every == train.checkpoint_every
+    assert guide % train.batch_size == 0 and 0.25 <= guide / train.images < 0.26
 
 
 def test_the_arms_of_the_law_of_scales_differ_in_side_and_its_noise():

@@ -30,7 +30,6 @@ from pippin.evaluation.metrics.declared.sharpness import SHARPNESS
 from pippin.evaluation.runs.best_scale import (
     CHOSEN,
     SEARCH_SEEDS,
-    at_scale,
     chosen_measure,
     reference_halves,
     rename_chosen,
@@ -116,7 +115,7 @@ def candidates(run: LoadedRun) -> list[Candidate]:
     config = run.recipe.evaluation
     reads_size = "original_size" in run.read_names
     requests = config.requests if reads_size else (max(config.requests),)
-    scales = config.scales or (run.recipe.sampling.guidance.semantic_scale,)
+    scales = config.scales or (run.recipe.sampling.scale,)
     return [Candidate(request=size, scale=scale) for size in requests for scale in scales]
 
 
@@ -125,14 +124,14 @@ def at_request(sampling: SamplingConfig, candidate: Candidate) -> SamplingConfig
     before = sampling.control if sampling.control.ask == "fixed" else ControlRequest()
     side = (candidate.request, candidate.request)
     control = replace(before, original_size=side, crop_corner=(0, 0), crop_size=None)
-    return at_scale(replace(sampling, control=control), candidate.scale)
+    return replace(sampling, control=control).at_scale(candidate.scale)
 
 
 def sampling_of(run: LoadedRun, candidate: Candidate) -> SamplingConfig:
     """The run's sampling at a candidate; only its scale for a model that reads no size."""
     if "original_size" in run.read_names:
         return at_request(run.recipe.sampling, candidate)
-    return at_scale(run.recipe.sampling, candidate.scale)
+    return run.recipe.sampling.at_scale(candidate.scale)
 
 
 def _measured(

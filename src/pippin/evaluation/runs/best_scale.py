@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Best semantic scale of a model: searched on half of the reference, reported on the other half.
+"""Best guidance scale of a model: searched on half of the reference, reported on the other half.
 
 The best scale differs from model to model, so a comparison at one scale favours the model that it
 happens to fit. The search has its own samples (their seeds begin at :data:`SEARCH_SEEDS`) and its
@@ -10,6 +10,8 @@ The best of a few evaluated scales is only as precise as their spacing. A parabo
 distances at all of them has its vertex anywhere between them, and resampling the images gives an
 interval. A rule for scales (lambda' = 1 + s (lambda - 1), Berrada et al. 2024) can be tested on
 this estimate.
+
+The scale is the semantic one, or that of autoguidance where a weaker model guides.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,8 +30,10 @@ from pippin.evaluation.metric import MetricKind
 from pippin.evaluation.metrics.declared.best_setting import (
     AT_BEST_SCALE,
     AT_SCALE_ONE,
+    BEST_GUIDE_SCALE,
     BEST_SCALE,
     FITTED_GUIDANCE,
+    FITTED_GUIDE_SCALE,
     FITTED_SCALE,
     SEARCH_AT_SCALE,
 )
@@ -111,7 +115,13 @@ def _vertices(
 SEARCH_SEEDS = 1_000_000
 SIDE = 64
 """Pixels; the usual side of the embedded images."""
-CHOSEN = ("sampling.guidance.semantic_scale", "sampling.evaluations_per_image")
+CHOSEN = (
+    "sampling.guidance.semantic_scale",
+    "sampling.guidance.guide_scale",
+    "sampling.evaluations_per_image",
+    *(f"sampling.{name}" for name in ("guide", "guide_checkpoint", "guide_weights")),
+    *(f"guide.{name}" for name in ("sha256", "weights", "images_seen", "recipe")),
+)
 """Protocol entries that follow from the selected scale. They are recorded as ``chosen.ENTRY``;
 results that differ in these entries can still be compared."""
 
@@ -119,12 +129,12 @@ results that differ in these entries can still be compared."""
 def best_scale_measures(
     run: LoadedRun, prompts: list[Prompt], extractor: FeatureExtractor, reference: Features
 ) -> list[Measure]:
-    """Search the best semantic scale, and report quality at this scale and at 1.
+    """Search the best scale of guidance, and report quality at this scale and at 1.
 
-    The measures are ``best semantic scale``; KID of the search at every scale; and quality at the
-    best scale and at 1. From five scales on, where KID has a minimum inside them, there are also
-    ``fitted semantic scale`` and ``fitted guidance per 64 px``: the vertex of a parabola through
-    the KIDs of the search.
+    The measures are ``best semantic scale``, or ``best guide scale`` of autoguidance; KID of the
+    search at every scale; and quality at the best scale and at 1. From five scales on, where KID
+    has a minimum inside them, there are also ``fitted semantic scale`` and ``fitted guidance per
+    64 px``, or ``fitted guide scale``: the vertex of a parabola through the KIDs of the search.
 
     Images are sampled in batches and not kept; an interrupted search starts over.
 
@@ -139,20 +149,20 @@ def best_scale_measures(
     seeds = sample_seeds(run.recipe, len(searched), SEARCH_SEEDS)
     search: list[Measure] = []
     kids: dict[float, Jackknife] = {}
+    sampling = run.recipe.sampling
     for scale in config.scales:
-        sampling = at_scale(run.recipe.sampling, scale)
-        features = extract(extractor, sample_batches(run, searched, seeds, sampling))
-        kids[scale] = kernel_jackknife(features, search_half)
-        kid = kernel_measure(features, search_half, kids[scale])
-        protocol = kid.protocol | sampling_protocol(run, sampling)
-        metric = SEARCH_AT_SCALE(of=kid.metric, at=scale)
-        search.append(replace(kid, name=metric.name, protocol=protocol))
+        drawn = sampling.at_scale(scale)
+        kid, kids[scale] = searched_kid(run, searched, seeds, drawn, extractor, search_half)
+        search.append(replace(kid, name=SEARCH_AT_SCALE(of=kid.metric, at=scale).name))
     best = min(kids, key=lambda scale: kids[scale].value)
     settings = {"scales": list(config.scales), "scale_samples": len(searched)}
-    at_best = _quality(run, prompts, best, extractor, report_half)
-    at_one = at_best if best == 1 else _quality(run, prompts, 1.0, extractor, report_half)
+    at_best = quality_at(run, prompts, sampling.at_scale(best), extractor, report_half)
+    at_one = at_best
+    if best != 1:
+        at_one = quality_at(run, prompts, sampling.at_scale(1.0), extractor, report_half)
+    kind = BEST_GUIDE_SCALE if sampling.autoguided else BEST_SCALE
     return [
-        chosen_measure(BEST_SCALE, best, search[0], settings),
+        chosen_measure(kind, best, search[0], settings),
         *_fitted(kids, search[0], run.recipe, settings),
         *search,
         *(_named(m, AT_BEST_SCALE, rename_chosen(m.protocol) | settings) for m in at_best),
@@ -160,11 +170,19 @@ def best_scale_measures(
     ]
 
 
-def at_scale(sampling: SamplingConfig, scale: float) -> SamplingConfig:
-    """The sampling at another semantic scale; without the negative prompt at scale 1."""
-    guidance = replace(sampling.guidance, semantic_scale=scale)
-    negative = sampling.negative_prompt if scale != 1 else None
-    return replace(sampling, guidance=guidance, negative_prompt=negative)
+def searched_kid(
+    run: LoadedRun,
+    prompts: Sequence[Prompt],
+    seeds: Sequence[int],
+    sampling: SamplingConfig,
+    extractor: FeatureExtractor,
+    reference: Features,
+) -> tuple[Measure, Jackknife]:
+    """KID of the samples of one candidate of a search, with its protocol."""
+    features = extract(extractor, sample_batches(run, prompts, seeds, sampling))
+    jackknife = kernel_jackknife(features, reference)
+    kid = kernel_measure(features, reference, jackknife)
+    return replace(kid, protocol=kid.protocol | sampling_protocol(run, sampling)), jackknife
 
 
 def sample_batches(
@@ -176,14 +194,14 @@ def sample_batches(
         yield draw(run, prompts[rows], seeds[rows], sampling)
 
 
-def _quality(
+def quality_at(
     run: LoadedRun,
     prompts: list[Prompt],
-    scale: float,
+    sampling: SamplingConfig,
     extractor: FeatureExtractor,
     reference: Features,
 ) -> list[Measure]:
-    sampling = at_scale(run.recipe.sampling, scale)
+    """Quality of the reported samples under a selected sampling configuration."""
     images = sample_batches(run, prompts, sample_seeds(run.recipe, len(prompts)), sampling)
     protocol = sampling_protocol(run, sampling)
     return [
@@ -230,6 +248,8 @@ def _fitted(
     del chosen.protocol["reference_hash"]
     per_side = [(value - 1) * SIDE / recipe.data.resolution for value in vertex]
     fits = {FITTED_SCALE: vertex, FITTED_GUIDANCE: per_side}
+    if recipe.sampling.autoguided:  # the law is one of classifier-free guidance
+        fits = {FITTED_GUIDE_SCALE: vertex}
     return [
         replace(chosen, name=kind.name, value=value, low=low, high=high, interval_over="samples")
         for kind, (value, low, high) in fits.items()

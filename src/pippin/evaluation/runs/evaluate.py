@@ -33,6 +33,7 @@ from pippin.evaluation.metric_registry import declared_source
 from pippin.evaluation.metrics.cost import cost_measures
 from pippin.evaluation.metrics.declared.sharpness import SHARPNESS
 from pippin.evaluation.metrics.memorisation import memorisation_measures
+from pippin.evaluation.runs.best_interval import best_interval_measures
 from pippin.evaluation.runs.best_request import best_request_measures
 from pippin.evaluation.runs.best_scale import best_scale_measures
 from pippin.evaluation.runs.captions import (
@@ -50,6 +51,7 @@ from pippin.evaluation.runs.protocol import (
     sample_seeds,
 )
 from pippin.evaluation.runs.run_drift import drift_measures
+from pippin.evaluation.runs.sampling_cost import sampling_cost
 from pippin.evaluation.runs.scenes import scene_measures
 from pippin.images.folder import image_batches
 from pippin.rng import permutation
@@ -129,6 +131,7 @@ class _Evaluation:
         """All measures; ``stages`` holds those of finished parts of an interrupted evaluation."""
         run = self.run
         measures = cost_measures(run.recipe, run.num_classes, run.components.latent_shape)
+        measures.append(sampling_cost(run, run.recipe.sampling))
         data = data_protocol(run.components)
         parts = {name: part for name, (enabled, part) in self._parts().items() if enabled}
         for measure in stages.measure_all(parts, run.components.console):
@@ -154,6 +157,7 @@ class _Evaluation:
             "held-out": ("held-out" in parts, lambda: self.held_out.losses(self.run.model)),
             f"quality{own}": ("quality" in parts, self._sample_quality),
             "best scale": (bool(config.scales), self._best_scale),
+            "best interval": (bool(config.intervals), self._best_interval),
             "best request": (bool(config.requests), self._best_request),
             drift: ("drift" in parts, self._drift),
             "alignment": ("alignment" in parts and captioned, self._alignment),
@@ -186,7 +190,8 @@ class _Evaluation:
         return clean_features(components.data, self.config, split, self.device, record.content)
 
     def _check_sampling(self) -> None:
-        if "quality" in self.config.parts or self.config.scales or self.config.requests:
+        config = self.config
+        if "quality" in config.parts or config.scales or config.intervals or config.requests:
             recipe = self.run.recipe
             side = recipe.data.resolution
             drawn, advice = Size(*recipe.sampling.pixels(side)), "leave --sampling.size out"
@@ -203,6 +208,10 @@ class _Evaluation:
     def _best_scale(self) -> list[Measure]:
         images = self.reference.images
         return best_scale_measures(self.run, self._prompts(), self.extractor, images)
+
+    def _best_interval(self) -> list[Measure]:
+        images = self.reference.images
+        return best_interval_measures(self.run, self._prompts(), self.extractor, images)
 
     def _best_request(self) -> list[Measure]:
         images = self.reference.images

@@ -27,6 +27,7 @@ class PippinPipeline(DiffusionPipeline):
         class_labels: "int | str | list[int | str] | None" = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        guidance_rescale: float | None = None,
         negative_prompt: str | None = None,
         height: int | None = None,
         width: int | None = None,
@@ -42,7 +43,7 @@ class PippinPipeline(DiffusionPipeline):
         Args:
             prompt: text, for a text model.
             class_labels: class names or ids, for a class-conditional model.
-            num_inference_steps, guidance_scale: None = as trained.
+            num_inference_steps, guidance_scale, guidance_rescale: None = as trained.
             negative_prompt: for a text model with guidance.
             height, width: in pixels, together, where the positions of the model allow it.
             num_images_per_prompt: images of each prompt or class.
@@ -64,8 +65,9 @@ class PippinPipeline(DiffusionPipeline):
         changes = dict(sampling or {})
         if num_inference_steps is not None:
             changes["steps"] = num_inference_steps
-        if guidance_scale is not None:
-            changes["guidance"] = {**changes.get("guidance", {}), "semantic_scale": guidance_scale}
+        for name, value in (("semantic_scale", guidance_scale), ("rescale", guidance_rescale)):
+            if value is not None:
+                changes["guidance"] = {**changes.get("guidance", {}), name: value}
         if negative_prompt is not None:
             changes["negative_prompt"] = negative_prompt
         if (height is None) != (width is None):

@@ -11,7 +11,7 @@ from pippin.evaluation.config import EvaluationConfig, Part
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
 from pippin.studies.contrasts import Contrast, difference, minus
-from pippin.studies.shipped.guidance import effect_contrasts, guidance_axis, guided_arms
+from pippin.studies.shipped.guidance.two_scales import effect_contrasts, guidance_axis, guided_arms
 from pippin.studies.shipped.scales import ScaleName
 from pippin.studies.study import Axis, Study
 

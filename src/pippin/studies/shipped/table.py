@@ -21,7 +21,8 @@ from pippin.studies.shipped.control import (
 )
 from pippin.studies.shipped.demo import demo_study, quick_demo_study
 from pippin.studies.shipped.gates import gate_drift_study, gate_quality_study, late_control_study
-from pippin.studies.shipped.guidance import (
+from pippin.studies.shipped.guidance.autoguidance import autoguidance_study
+from pippin.studies.shipped.guidance.two_scales import (
     guidance_apart_study,
     guidance_law_study,
     guidance_study,
@@ -124,6 +125,9 @@ STUDIES: dict[str, ShippedStudy] = {
     ),
     "guidance": ShippedStudy(
         guidance_study, "scales of semantics and control, interval, reference"
+    ),
+    "autoguidance": ShippedStudy(
+        autoguidance_study, "dropped condition, interval, rescaling, or an earlier checkpoint"
     ),
     "padding": ShippedStudy(padding_study, "rules of padding captions, and their noise"),
     "resolution": ShippedStudy(

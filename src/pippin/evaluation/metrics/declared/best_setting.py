@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Searches for the best guidance scale and request; computed by
-:mod:`pippin.evaluation.runs.best_scale` and :mod:`pippin.evaluation.runs.best_request`."""
+"""Searches for the best guidance scale, interval and request; computed by
+:mod:`pippin.evaluation.runs.best_scale`, :mod:`pippin.evaluation.runs.best_interval` and
+:mod:`pippin.evaluation.runs.best_request`."""
 
 from functools import partial
 
@@ -28,7 +29,9 @@ def _leads(metric: Metric) -> bool:
     return metric.inner.kind is KID
 
 
-_CRITERION = "Criterion by which the best scale or request was chosen; not a quality metric."
+_CRITERION = (
+    "Criterion by which the best scale, interval or request was chosen; not a quality metric."
+)
 
 BEST_SCALE = ship_metric(
     _CHOSEN(
@@ -53,6 +56,63 @@ FITTED_GUIDANCE = ship_metric(
             "Fitted scale minus 1, per 64 pixels of side: equal at all resolutions if the best "
             "scale follows lambda' = 1 + s (lambda - 1)."
         ),
+    )
+)
+BEST_GUIDE_SCALE = ship_metric(
+    _CHOSEN(
+        name="best guide scale",
+        needs=("scales",),
+        description="The scale of autoguidance with the smallest KID, found on separate samples.",
+    )
+)
+FITTED_GUIDE_SCALE = ship_metric(
+    _CHOSEN(
+        name="fitted guide scale",
+        needs=("scales",),
+        description="Where a parabola through the KIDs of autoguidance has its smallest value.",
+    )
+)
+BEST_INTERVAL_LOW, BEST_INTERVAL_HIGH = (
+    ship_metric(
+        _CHOSEN(
+            name=f"best interval {end}",
+            unit="log-SNR",
+            needs=("intervals",),
+            description=(
+                f"The {side} end of the guidance interval with the smallest KID, found on "
+                "separate samples."
+            ),
+        )
+    )
+    for end, side in (("low", "noisy"), ("high", "clean"))
+)
+BEST_INTERVAL_SCALE = ship_metric(
+    _CHOSEN(
+        name="best interval scale",
+        needs=("intervals",),
+        description="The guidance scale that was found together with the best interval.",
+    )
+)
+SEARCH_AT_INTERVAL = ship_metric(
+    _ELSEWHERE(
+        name="search {of} at interval {low} to {high} scale {at}",
+        needs=("intervals",),
+        parameters={
+            "of": Inner(kinds=(KID,)),
+            "low": Number(examples=(-3.0,)),
+            "high": Number(examples=(3.0,)),
+            "at": Number(examples=(2.0,)),
+        },
+        description=_CRITERION,
+    )
+)
+AT_BEST_INTERVAL = ship_metric(
+    _ELSEWHERE(
+        name="{of} at best interval",
+        leads=_leads,
+        needs=("intervals",),
+        parameters={"of": Inner(kinds=REPORTED_AT_BEST)},
+        description="{of} at best interval of guidance, on the half of the reference kept for it.",
     )
 )
 BEST_REQUEST = ship_metric(

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Size of a model; computed by :mod:`pippin.evaluation.metrics.cost`."""
+"""Size of a model and cost of its samples; computed by :mod:`pippin.evaluation.metrics.cost` and
+:mod:`pippin.evaluation.runs.sampling_cost`."""
 
 from pippin.evaluation.metric import MetricKind
 from pippin.evaluation.metric_registry import ship_metric
@@ -21,5 +22,17 @@ MACS = ship_metric(
         better="neither",
         leads=True,
         description="Multiply-accumulates of one forward pass for one image (1 MAC = 2 FLOPs).",
+    )
+)
+SAMPLING_MACS = ship_metric(
+    MetricKind(
+        name="sampling MACs",
+        group="cost",
+        unit="multiply-accumulates per image",
+        better="neither",
+        description=(
+            "Multiply-accumulates of all network evaluations of one sample, those of a weaker "
+            "model that guides at its own size."
+        ),
     )
 )
