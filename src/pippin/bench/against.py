@@ -32,7 +32,8 @@ class Pair:
     """Both models in evaluation mode, because diffusers' DiT drops classes in training mode.
 
     diffusers' DiT divides time features by half - 1, the published DiT and pippin divide by half.
-    This is corrected in diffusers' model, so that both compute one function.
+    This is corrected in diffusers' model, so that both compute one function. A subclass compares
+    with another implementation.
 
     Args:
         kind, size: denoiser and its size.
@@ -48,6 +49,16 @@ class Pair:
         self.latent_shape = (CHANNELS, side, side)
         self.denoiser, self.conditioning = self.model_class.benchmark(size, side)
         draws = torch.Generator().manual_seed(0)
+        model = self.build_model(draws)
+        reference = self.build_reference(model, side)
+        self.model, self.reference = model.to(device).eval(), reference.to(device).eval()
+        self.label = torch.arange(batch_size) % NUM_CLASSES
+        self.text = self._captions(draws)
+        self.t = torch.linspace(1, 999, batch_size).round().to(device)
+        self.x_t = torch.randn((batch_size, *self.latent_shape), generator=draws).to(device)
+
+    def build_model(self, draws: torch.Generator) -> LatentDenoiser:
+        """Build pippin's model, with random weights."""
         model = build_model(
             self.conditioning,
             self.denoiser,
@@ -58,12 +69,11 @@ class Pair:
         with torch.no_grad():
             for weight in model.parameters():  # zero-initialised layers would hide the rest
                 weight.add_(0.02 * torch.randn(weight.shape, generator=draws))
-        reference = _to_diffusers_model(model, self.denoiser, self.conditioning, side)
-        self.model, self.reference = model.to(device).eval(), reference.to(device).eval()
-        self.label = torch.arange(batch_size) % NUM_CLASSES
-        self.text = self._captions(draws)
-        self.t = torch.linspace(1, 999, batch_size).round().to(device)
-        self.x_t = torch.randn((batch_size, *self.latent_shape), generator=draws).to(device)
+        return model
+
+    def build_reference(self, model: LatentDenoiser, side: int) -> nn.Module:
+        """Build the other implementation, with the weights of pippin's model."""
+        return _to_diffusers_model(model, self.denoiser, self.conditioning, side)
 
     def _captions(self, draws: torch.Generator) -> TextFeatures | None:
         semantic = self.conditioning.semantic
@@ -86,7 +96,7 @@ class Pair:
         return self.model(self.x_t, self.t, self.model.prepare(conditions)).mean
 
     def run_reference(self) -> Tensor:
-        """Run diffusers' model."""
+        """Run the other implementation."""
         if self.text is None:
             label = self.label.to(self.device)
             return self.reference(self.x_t, timestep=self.t, class_labels=label).sample
@@ -97,7 +107,11 @@ class Pair:
 
     def compile(self) -> None:
         """Compile the blocks of both models, as the trainer does."""
-        compile_blocks(self.denoiser, [*self.model.denoiser.blocks, *_blocks(self.reference)])
+        compile_blocks(self.denoiser, [*self.model.denoiser.blocks, *self.reference_blocks()])
+
+    def reference_blocks(self) -> Iterable[nn.Module]:
+        """Repeated blocks of the other implementation."""
+        return _blocks(self.reference)
 
 
 def _to_diffusers_model(
@@ -148,7 +162,7 @@ class ThroughputComparison:
 
 
 def against_diffusers(config: AgainstConfig, console: Console) -> Iterator[ThroughputComparison]:
-    """Measure each mode, after a check that both models give equal outputs.
+    """Build both models and measure each mode, see :func:`compare_pair`.
 
     Raises:
         ValueError: the two outputs differ by more than rounding.
@@ -157,7 +171,24 @@ def against_diffusers(config: AgainstConfig, console: Console) -> Iterator[Throu
         torch.set_num_threads(config.threads)
     device = resolve_device(config.device)
     pair = Pair(config.denoiser, config.size, config.side, config.batch_size, device)
-    check_equal(pair)
+    yield from compare_pair(pair, config, console)
+
+
+def compare_pair(
+    pair: Pair, config: AgainstConfig, console: Console, tolerance: float = TOLERANCE
+) -> Iterator[ThroughputComparison]:
+    """Measure each mode, after a check that both models give equal outputs.
+
+    Args:
+        pair: the two models.
+        config: modes and rounds; what it says of the models is not read.
+        console: console for progress.
+        tolerance: see :data:`TOLERANCE`.
+
+    Raises:
+        ValueError: the two outputs differ by more than the tolerance.
+    """
+    check_equal(pair, tolerance)
     for compiled in (False, True) if config.compile else (False,):
         if compiled:
             pair.compile()
@@ -169,19 +200,19 @@ def against_diffusers(config: AgainstConfig, console: Console) -> Iterator[Throu
                 yield comparison
 
 
-def check_equal(pair: Pair) -> None:
+def check_equal(pair: Pair, tolerance: float = TOLERANCE) -> None:
     """Refuse to time two models with different outputs.
 
     Raises:
-        ValueError: the two outputs differ by more than rounding.
+        ValueError: the two outputs differ by more than the tolerance.
     """
     with torch.no_grad():
         output, reference = pair.run_model(), pair.run_reference()
     error = ((output - reference).abs().max() / reference.abs().max()).item()
-    if not error <= TOLERANCE:
+    if not error <= tolerance:
         raise ValueError(
             f"the two models' outputs differ by {error:.1e} of the largest output; allowed are "
-            f"{TOLERANCE}: their throughputs are not comparable"
+            f"{tolerance}: their throughputs are not comparable"
         )
 
 

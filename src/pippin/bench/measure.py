@@ -164,10 +164,23 @@ def _loader_speed(components: Components, config: BenchConfig) -> Spread:
 
 
 def _mode(components: Components, config: BenchConfig, flops: int) -> ModeResult:
-    train, device = components.recipe.train, components.device
     trainer = build_trainer(components, Path("unused"))  # only checkpoints would create it
     trainer.model.train()
-    batches = _loader(components)
+    return measure_steps(trainer, _loader(components), config, flops)
+
+
+def measure_steps(
+    trainer: Trainer, batches: Iterator[Batch], config: BenchConfig, flops: int
+) -> ModeResult:
+    """Measure a trainer's steps in windows, after a warm-up.
+
+    Args:
+        trainer: at any step, its model in training mode.
+        batches: endless, each of the trainer's batch size.
+        config: windows, steps, warm-up and matrices of the peak; the trainer decides the rest.
+        flops: FLOPs of the denoiser, forward and backward, for one image.
+    """
+    train, device = trainer.config, trainer.device
     for _ in range(config.warmup):
         trainer.step(next(batches))
     seconds: list[float] = []
