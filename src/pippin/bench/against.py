@@ -73,7 +73,7 @@ class Pair:
 
     def build_reference(self, model: LatentDenoiser, side: int) -> nn.Module:
         """Build the other implementation, with the weights of pippin's model."""
-        return _to_diffusers_model(model, self.denoiser, self.conditioning, side)
+        return to_diffusers_model(model, self.denoiser, self.conditioning, side)
 
     def _captions(self, draws: torch.Generator) -> TextFeatures | None:
         semantic = self.conditioning.semantic
@@ -114,9 +114,16 @@ class Pair:
         return _blocks(self.reference)
 
 
-def _to_diffusers_model(
+def to_diffusers_model(
     model: LatentDenoiser, denoiser: DenoiserConfig, conditioning: ConditioningConfig, side: int
 ) -> nn.Module:
+    """diffusers' model with the weights of pippin's, computing the same function.
+
+    Args:
+        model: on the CPU, with :data:`NUM_CLASSES` classes and :data:`CHANNELS` channels.
+        denoiser, conditioning: of the model.
+        side: side of the latents.
+    """
     spec = ModelSpec(
         denoiser=denoiser,
         conditioning=conditioning,

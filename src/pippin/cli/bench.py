@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pippin bench RECIPE``, ``--compare OLD.json NEW.json`` and ``--against diffusers``."""
+"""``pippin bench RECIPE``, ``--compare OLD NEW``, ``--against diffusers`` and ``--scaling``."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ USAGE = """usage: pippin bench RECIPE [options]                speed of training
        pippin bench --config FILE.yaml|RUN/config.json [options]
        pippin bench --compare OLD.json NEW.json     ratios of two records
        pippin bench --against diffusers [options]   comparison with diffusers, equal weights
+       pippin bench --scaling [options]             curves of time and memory, and their page
 
 {recipes}"""
 
@@ -42,6 +43,10 @@ def main(argv: list[str]) -> int:
         return _compare(argv[1:])
     if argv[:1] == ["--against"]:
         return _against(argv[1:])
+    if argv[:1] == ["--scaling"]:
+        from pippin.cli.bench_scaling import scaling_main
+
+        return scaling_main(argv[1:])
     parsed = parse_verb(BenchCommand, "bench", USAGE, argv)
     if isinstance(parsed, int):
         return parsed

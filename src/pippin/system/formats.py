@@ -70,6 +70,7 @@ FORMATS = {
     "autoencoder training": 1,
     "reference statistics": 1,
     "bench record": 1,
+    "scaling record": 1,
     "plan met": 1,
 }
 """Kind of file -> the version written, which is the newest version read."""

@@ -203,8 +203,20 @@ def canvas() -> tuple[Any, Any]:
     return figure, figure.add_subplot()
 
 
-def draw_line(axes: Any, points: Points, position: int, *, linewidth: float, alpha: float) -> None:
-    """Draw one line in the colour and dash pattern of the arm at this position."""
+def draw_line(
+    axes: Any,
+    points: Points,
+    position: int,
+    *,
+    linewidth: float,
+    alpha: float,
+    marked: bool = False,
+) -> None:
+    """Draw one line in the colour and dash pattern of the arm at this position.
+
+    Args:
+        marked: mark every point, as of few measurements.
+    """
     if points:
         axes.plot(
             *zip(*points, strict=True),
@@ -213,7 +225,8 @@ def draw_line(axes: Any, points: Points, position: int, *, linewidth: float, alp
             linewidth=linewidth,
             alpha=alpha,
             solid_capstyle="round",
-            marker="o" if len(points) == 1 else "",  # a line of one point is invisible
+            marker="o" if marked or len(points) == 1 else "",  # a line of one is invisible
+            markersize=4 if marked else None,
         )
 
 
