@@ -16,8 +16,9 @@ from pippin.reports.output_file import PAGE, check_output
 from pippin.reports.page import write_page
 
 READING = (
-    "Points are medians over repetitions, bands and brackets the smallest and largest. Curves of "
-    "one run compare with each other; absolute figures are those of this machine and of its load."
+    "Points are medians over repetitions, bands and brackets the smallest and largest. The ideal "
+    "starts at the first point, where fixed costs of a step weigh most: images/s may exceed it. "
+    "Compare figures within this page: those of another machine, or under other load, differ."
 )
 
 
@@ -83,7 +84,7 @@ def render_scaling(
     return write_page("scaling.html.jinja", context, out)
 
 
-SUMMARY = ("Curve", "Range", "First", "Last", "Last / ideal")
+SUMMARY = ("Curve", "Axis", "First", "Last", "Last / ideal")
 """Columns of the summary."""
 
 
@@ -94,10 +95,10 @@ def summary_row(curve: ScalingCurve) -> Row:
     return Row(
         head=curve.title,
         cells=(
-            Cell(text=f"{first.x:g} to {last.x:g} {curve.axis}"),
+            Cell(text=curve.axis, remarks=(f"{first.x:g} to {last.x:g}",)),
             Cell(text=f"{first.median:.3g} {curve.unit}"),
             Cell(text=f"{last.median:.3g} {curve.unit}"),
-            Cell(text=f"{last.of_ideal:.2f}", remarks=(curve.law,)),
+            Cell(text=f"{last.of_ideal:.2f}", remarks=(f"{curve.law}; {curve.better} is better",)),
         ),
     )
 
@@ -109,7 +110,7 @@ def _section(curve: ScalingCurve) -> CurveSection:
     return CurveSection(
         curve=curve,
         figure=scaling_figure(curve),
-        heads=(curve.axis, *columns, "ideal"),
+        heads=(curve.axis, *columns, f"ideal of {names[0]}"),
         rows=tuple(
             Row(
                 head=f"{place:g}",

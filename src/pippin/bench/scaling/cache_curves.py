@@ -5,6 +5,8 @@ import itertools
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
+
 from pippin.bench.scaling.config import ScalingConfig
 from pippin.bench.scaling.declarations import (
     PIPPIN,
@@ -24,8 +26,8 @@ from pippin.encoders.config import AutoencoderConfig
 from pippin.system.device import resolve_device
 
 AUTOENCODER = "pippin/shapes-f4"
-READ_BATCH = 64
-"""Batch size of the loader."""
+ENCODE_BATCH, READ_BATCH = 32, 64
+"""Images encoded at once, and batch size of the loader."""
 
 
 def data_family(config: ScalingConfig) -> CurveFamily:
@@ -52,7 +54,7 @@ def data_family(config: ScalingConfig) -> CurveFamily:
             curve(
                 "cache-read",
                 "Reading a latent cache",
-                f"one epoch of the loader, batches of up to {READ_BATCH}; files in the page cache",
+                f"One epoch of the loader, batches of up to {READ_BATCH}; files in the page cache",
             ),
         ),
         cost=float,
@@ -65,13 +67,16 @@ def _measure(images: int, config: ScalingConfig) -> Measured:
     data = ShapesConfig(images=images, held_out_images=1, resolution=config.resolution)
     source = build_source(data, "train")
     encoder = Autoencoder.load(AutoencoderConfig(source=AUTOENCODER), device)
+    side = config.resolution
+    encoder.encode(torch.zeros(ENCODE_BATCH, 3, side, side, device=device))  # a warm-up
     caches: list[LatentCache] = []
     numbers = itertools.count()
     with TemporaryDirectory() as folder:
 
         def build() -> None:
             place = CacheConfig(folder=str(Path(folder) / str(next(numbers))))
-            caches.append(build_cache(source, encoder, place, device=device))
+            cache = build_cache(source, encoder, place, device=device, encode_batch=ENCODE_BATCH)
+            caches.append(cache)
 
         def read() -> None:
             batches = iter(

@@ -42,6 +42,9 @@ FAMILIES: dict[CurveName, Callable[[ScalingConfig], CurveFamily]] = {
     "prdc": prdc_family,
 }
 """Declaration of every curve."""
+MIN_PREDICTIVE = 0.05
+"""Seconds of a call from which those of the next point are predicted; shorter calls are mostly
+fixed costs."""
 SeriesValues = Mapping[str, Sequence[float]]
 """Series -> one figure for each repetition."""
 
@@ -93,6 +96,8 @@ def _reason_to_skip(
     if not measured:
         return ""
     last = max(measured)
+    if measured[last].call_seconds < MIN_PREDICTIVE:
+        return ""
     predicted = measured[last].call_seconds * family.cost(point) / family.cost(last)
     if predicted > longest:
         return f"a call takes {predicted:.0f} s, predicted from {last}; the limit is {longest:g} s"

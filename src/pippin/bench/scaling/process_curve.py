@@ -48,7 +48,7 @@ def processes_family(config: ScalingConfig) -> CurveFamily:
         unit="images/s",
         better="higher",
         law=law,
-        note=f"each process has {each} and {config.batch_size} images a step (weak scaling); "
+        note=f"Each process has {each} and {config.batch_size} images a step (weak scaling); "
         "DDP averages the gradients",
     )
     return CurveFamily(

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from pippin.types import Latents, Times
 
 TIME_FEATURES = 256
+Indices = Int[Tensor, " batch"]
 DROP = 0.1
 """Probability that a label is replaced by the null class in training."""
 
@@ -107,7 +108,7 @@ class _TimeEmbedder(nn.Module):
             nn.Linear(TIME_FEATURES, width), nn.SiLU(), nn.Linear(width, width)
         )
 
-    def forward(self, t: Times) -> Tensor:
+    def forward(self, t: Times | Indices) -> Tensor:
         half = TIME_FEATURES // 2
         k = torch.arange(half, dtype=torch.float32, device=t.device)
         angles = t.float()[:, None] * torch.exp(-math.log(10000.0) * k / half)
@@ -120,7 +121,7 @@ class _LabelEmbedder(nn.Module):
         self.num_classes = num_classes
         self.embedding_table = nn.Embedding(num_classes + 1, width)
 
-    def forward(self, labels: Int[Tensor, " batch"]) -> Tensor:
+    def forward(self, labels: Indices) -> Tensor:
         if self.training:
             dropped = torch.rand(len(labels), device=labels.device) < DROP
             labels = torch.where(dropped, self.num_classes, labels)
@@ -175,7 +176,7 @@ class PublishedDiT(nn.Module):
         )
         self.final_layer = _Output(hidden_size, patch_size**2 * out_channels)
 
-    def forward(self, x: Latents, t: Times, y: Int[Tensor, " batch"]) -> Latents:
+    def forward(self, x: Latents, t: Times | Indices, y: Indices) -> Tensor:
         """Predicted noise, and variance where learned: (B, C, H, W) -> (B, C or 2 C, H, W)."""
         side = x.shape[-1] // self.patch_size
         x = self.x_embedder(x) + self.pos_embed

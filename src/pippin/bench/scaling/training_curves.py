@@ -82,7 +82,7 @@ def batch_family(config: ScalingConfig) -> CurveFamily:
         config.batches,
         lambda batch: replace(base, batch_size=batch),
         law=law,
-        note="a larger batch shares the cost of optimizer and EMA among more images",
+        note="A larger batch shares the cost of optimizer and EMA among more images",
     )
 
 
