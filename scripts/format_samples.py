@@ -19,6 +19,12 @@ import torch
 from PIL import Image
 
 from pippin.bench.record import BenchRecord, ModeResult, Spread
+from pippin.bench.scaling.scaling_record import (
+    CurveResult,
+    PointResult,
+    ScalingRecord,
+    SeriesResult,
+)
 from pippin.cli.main import main as pippin
 from pippin.data.cache.caption_cache import build_bank
 from pippin.evaluation.measure import Measure
@@ -156,6 +162,32 @@ def write_others() -> None:
         modes=(mode,),
     )
     record.save(Path("bench.json"))
+    write_scaling(spread)
+
+
+def write_scaling(spread: Spread) -> None:
+    """Write a record of scaling curves."""
+    point = PointResult(x=64, value=spread, ideal=2.0, ratio=spread)
+    curve = CurveResult(
+        key="tokens",
+        title="Training against image tokens",
+        axis="image tokens",
+        unit="images/s",
+        better="higher",
+        law="images/s fall as the counted FLOPs of an image rise",
+        note="",
+        series=(SeriesResult(name="pippin", points=(point,)),),
+        left_out=("1024: too long",),
+    )
+    record = ScalingRecord(
+        versions={"pippin": "0"},
+        machine={"device": "cpu"},
+        load_average=(1.0, 2.0),
+        settings={"seconds": 2.0},
+        seconds=3.0,
+        curves=(curve,),
+    )
+    record.save(Path("scaling.json"))
 
 
 def main() -> None:

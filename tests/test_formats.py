@@ -17,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from pippin.bench.record import BenchRecord
+from pippin.bench.scaling.scaling_record import ScalingRecord
 from pippin.cli.main import main
 from pippin.config import ConfigError
 from pippin.data.cache.caption_cache import build_bank
@@ -155,6 +156,11 @@ def test_statistics_and_records_are_read(kept):
     assert BenchRecord.load(Path("bench.json")).step_flops == 1
 
 
+def test_scaling_curves_are_read(newest):
+    record = ScalingRecord.load(Path("scaling.json"))
+    assert record.curves[0].series[0].points[0].of_ideal == 1
+
+
 def restate_json(path):
     values = json.loads(Path(path).read_text())
     values.pop(CHECKSUM, None)
@@ -229,6 +235,11 @@ NEWER = {
         lambda: load_statistics(Path("reference.npz")),
     ),
     "bench record": (restate_json, "bench.json", lambda: BenchRecord.load(Path("bench.json"))),
+    "scaling record": (
+        restate_json,
+        "scaling.json",
+        lambda: ScalingRecord.load(Path("scaling.json")),
+    ),
     "plan met": (restate_json, "run/plan.json", lambda: PlanMet.load(Path("run/plan.json"))),
 }
 

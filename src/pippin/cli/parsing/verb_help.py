@@ -47,7 +47,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "pippin push runs/first ada/emoji-first --license cc-by-sa-4.0 --dry-run",
         "pippin push runs/first ada/emoji-first --license cc-by-sa-4.0 --private",
     ),
-    "bench": ("pippin bench openmoji/mmdit-disentangled --bench.compile --out bench.json",),
+    "bench": (
+        "pippin bench openmoji/mmdit-disentangled --bench.compile --out bench.json",
+        "pippin bench --scaling --out scaling.json --page scaling.html",
+    ),
     "report": (
         "pippin report runs/first",
         "pippin report studies/control-gates studies/control --out both.html",
