@@ -42,7 +42,7 @@ FAMILIES: dict[CurveName, Callable[[ScalingConfig], CurveFamily]] = {
     "prdc": prdc_family,
 }
 """Declaration of every curve."""
-MIN_PREDICTIVE = 0.05
+MIN_PREDICTIVE = 0.5
 """Seconds of a call from which those of the next point are predicted; shorter calls are mostly
 fixed costs."""
 SeriesValues = Mapping[str, Sequence[float]]
