@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scaling curves: one tiny measurement of all of them, and the laws of their ideal lines."""
 
+import re
+import shlex
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,8 +21,11 @@ from pippin.bench.scaling.metric_curves import MIB, block_bytes
 from pippin.bench.scaling.scaling_record import ScalingRecord
 from pippin.bench.scaling.training_curves import base_case
 from pippin.bench.scaling.turns import MAX_ROUNDS, MIN_ROUNDS, take_turns
+from pippin.cli.bench_scaling import ScalingCommand, page_curve
 from pippin.cli.main import main
+from pippin.cli.parsing.options import parse
 from pippin.config import ConfigError
+from pippin.reports.scaling_page import markdown_row
 
 CPU = torch.device("cpu")
 TINY = ScalingConfig(
@@ -164,7 +170,7 @@ def family(calls, **settings):
         calls.append(point)
         return Measured(values={"kid-seconds": {"pippin": [point]}}, call_seconds=point)
 
-    declared = replace(FAMILIES["kid"](TINY), points=(0, 1, 2, 20, 21, 90), measure=measure)
+    declared = replace(FAMILIES["kid"](TINY), points=(1, 2, 20, 21, 90), measure=measure)
     return replace(declared, curves=declared.curves[:1], cost=float, **settings)
 
 
@@ -172,18 +178,26 @@ def test_a_point_that_would_take_too_long_is_left_out():
     calls = []
     config = replace(TINY, longest=20.0)
     (curve,) = measuring._measure_family(family(calls), config, Console(quiet=True))
-    assert calls == [0, 1, 2, 20]  # nothing is predicted from a call of no time
+    assert calls == [1, 2, 20]
     assert curve.left_out == (
         "21: a call takes 21 s, predicted from 20; the limit is 20 s",
         "90: a call takes 90 s, predicted from 20; the limit is 20 s",
     )
 
 
+def test_nothing_is_predicted_from_a_call_of_fixed_costs():
+    calls = []
+    short = Measured(values={"kid-seconds": {"pippin": [0.4]}}, call_seconds=0.4)
+    declared = replace(family([]), points=(1, 900), measure=lambda n: calls.append(n) or short)
+    (curve,) = measuring._measure_family(declared, TINY, Console(quiet=True))
+    assert calls == [1, 900] and not curve.left_out
+
+
 def test_a_machine_without_room_is_named():
     calls = []
     limited = family(calls, limit=2, limit_words="this machine has 2 GPUs")
     (curve,) = measuring._measure_family(limited, TINY, Console(quiet=True))
-    assert calls == [0, 1, 2] and curve.left_out[0] == "20: this machine has 2 GPUs"
+    assert calls == [1, 2] and curve.left_out[0] == "20: this machine has 2 GPUs"
 
 
 @pytest.fixture
@@ -261,3 +275,25 @@ def test_misuse_is_named_before_the_measurement(words, said, monkeypatch, capsys
     monkeypatch.setattr(measuring, "measure_scaling", None)
     assert main(["bench", "--scaling", *words]) == 2
     assert said in " ".join(capsys.readouterr().err.split())
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_documentation_has_the_rows_of_the_kept_record():
+    record = ScalingRecord.load(ROOT / "results" / "scaling-cpu" / "scaling.json")
+    page = (ROOT / "docs/reference/bench.md").read_text(encoding="utf-8")
+    assert [curve.key for curve in record.curves] == KEYS
+    for curve in record.curves:
+        assert markdown_row(page_curve(curve)) in page
+
+
+def test_commands_of_the_documentation_are_understood():
+    page = (ROOT / "docs/reference/bench.md").read_text(encoding="utf-8")
+    block = page.partition("## Scaling")[2].partition("\n## ")[0]
+    lines = re.sub(r"\n {8}", " ", block)
+    commands = re.findall(r"^    pippin bench --scaling(.*)$", lines, re.M)
+    assert len(commands) == 4
+    for words in commands:
+        given = shlex.split(words, comments=True)
+        parse(ScalingCommand, "", given, ScalingCommand())

@@ -16,6 +16,7 @@ from pippin.reports.figures.scaling_figures import (
     ScalingPoint,
     ScalingSeries,
     round_numbers,
+    rounded,
     scaling_figure,
 )
 from pippin.reports.scaling_page import check_scaling_page, render_scaling, summary_row
@@ -121,6 +122,19 @@ def test_the_tables_hold_ratios_to_the_ideal_and_to_peers(tmp_path):
     (summary,) = {cell.text for cell in summary_row(CURVE).cells[-1:]}
     assert summary == "0.80"
     assert math.isnan(replace(OWN.points[0], ideal=0.0).of_ideal)
+
+
+def test_a_single_repetition_has_no_range(tmp_path):
+    once = tuple(
+        replace(one, points=tuple(replace(p, repetitions=1) for p in one.points))
+        for one in CURVE.series
+    )
+    text = " ".join("".join(Page(render([replace(CURVE, series=once)], tmp_path)).text).split())
+    assert "pippin / this: 1.25" in text and "(1.00 to" not in text and "(80 to" not in text
+
+
+def test_numbers_have_three_digits_and_no_exponent():
+    assert [*map(rounded, (0.01234, 5.301, 999.0, 18_210.0))] == ["0.0123", "5.3", "999", "18,200"]
 
 
 def test_the_page_loads_nothing_and_names_are_text(tmp_path):

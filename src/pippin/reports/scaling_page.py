@@ -10,6 +10,7 @@ from pippin.reports.figures.scaling_figures import (
     ScalingCurve,
     ScalingPoint,
     ScalingSeries,
+    rounded,
     scaling_figure,
 )
 from pippin.reports.output_file import PAGE, check_output
@@ -96,11 +97,19 @@ def summary_row(curve: ScalingCurve) -> Row:
         head=curve.title,
         cells=(
             Cell(text=curve.axis, remarks=(f"{first.x:g} to {last.x:g}",)),
-            Cell(text=f"{first.median:.3g} {curve.unit}"),
-            Cell(text=f"{last.median:.3g} {curve.unit}"),
+            Cell(text=f"{rounded(first.median)} {curve.unit}"),
+            Cell(text=f"{rounded(last.median)} {curve.unit}"),
             Cell(text=f"{last.of_ideal:.2f}", remarks=(f"{curve.law}; {curve.better} is better",)),
         ),
     )
+
+
+def markdown_row(curve: ScalingCurve) -> str:
+    """Line of a curve in a Markdown table with the columns curve, axis, first, last, last / ideal,
+    as the documentation has them."""
+    axis, first, last, ratio = summary_row(curve).cells
+    cells = (curve.title, f"{axis.text}, {axis.remarks[0]}", first.text, last.text, ratio.text)
+    return f"| {' | '.join(cells)} |"
 
 
 def _section(curve: ScalingCurve) -> CurveSection:
@@ -116,7 +125,7 @@ def _section(curve: ScalingCurve) -> CurveSection:
                 head=f"{place:g}",
                 cells=(
                     *(_cell(points[name][place], names[0]) for name in names),
-                    Cell(text=f"{own.ideal:.3g}"),
+                    Cell(text=rounded(own.ideal)),
                 ),
             )
             for place, own in points[names[0]].items()
@@ -129,9 +138,11 @@ def _by_place(series: ScalingSeries) -> dict[float, ScalingPoint]:
 
 
 def _cell(point: ScalingPoint, first: str) -> Cell:
-    spread = f" ({point.low:.3g} to {point.high:.3g})" if point.repetitions > 1 else ""
+    repeated = point.repetitions > 1
+    spread = f" ({rounded(point.low)} to {rounded(point.high)})" if repeated else ""
     remarks = [f"{point.of_ideal:.2f} of ideal"]
     if point.ratio is not None:
         median, low, high = point.ratio
-        remarks.append(f"{first} / this: {median:.2f} ({low:.2f} to {high:.2f})")
-    return Cell(text=f"{point.median:.3g}{spread}", remarks=tuple(remarks))
+        span = f" ({low:.2f} to {high:.2f})" if repeated else ""
+        remarks.append(f"{first} / this: {median:.2f}{span}")
+    return Cell(text=f"{rounded(point.median)}{spread}", remarks=tuple(remarks))

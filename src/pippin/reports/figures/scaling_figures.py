@@ -96,7 +96,12 @@ def _end(series: ScalingSeries, curve: ScalingCurve) -> str:
     if not series.points:
         return ""
     last = series.points[-1]
-    return f"{last.median:.3g} {curve.unit}, {last.of_ideal:.2f} of ideal"
+    return f"{rounded(last.median)} {curve.unit}, {last.of_ideal:.2f} of ideal"
+
+
+def rounded(value: float) -> str:
+    """Three digits without an exponent of large numbers: ``18,200``, ``5.3`` or ``0.0123``."""
+    return f"{float(f'{value:.3g}'):,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _draw(curve: ScalingCurve, lines: dict[str, Points]) -> str:
