@@ -47,7 +47,7 @@ class CurveDeclaration:
     better: Better
     law: Law
     note: str = ""
-    """What else a reader must know."""
+    """Further facts that a reader needs, without a full stop."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ from pippin.distributed.world import World
 from pippin.system.workers.pool import worker_pool
 
 TIMEOUT = timedelta(minutes=10)
-"""Of a collective: the slowest rank may still be compiling kernels or paging memory in."""
+"""Timeout of a collective: the slowest rank may still be compiling kernels or paging memory in."""
 ADVICE = "Give fewer --scaling.processes, or a smaller --scaling.batch-size"
 Rank = Callable[..., list[float]]
 
