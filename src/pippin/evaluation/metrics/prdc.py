@@ -11,14 +11,15 @@ B(x) is the open ball around x up to its k-th nearest neighbour in its own set.
   (both Naeem et al. 2020, section 3).
 
 Memory is linear in the number of images: distances are computed block by block of reference
-images.
+images, in the same two buffers. New tensors for each block would not do: a C library may leave the
+memory of the earlier ones unused (glibc before 2.38 does, for aligned blocks below 32 MiB).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from pippin.evaluation.measure import Jackknife
@@ -72,7 +73,7 @@ def prdc(
         covered.add(in_reference)
         in_generated = distances < radii[:, -2]
         grown = (distances < radii[:, -1]) & ~in_generated
-        recalled.add(in_generated, _gains(grown, nearest[:, :neighbours]))
+        recalled.add(in_generated, grown, nearest[:, :neighbours])
     return Neighbourhoods(
         precision=_mean((balls > 0).double()),
         recall=recalled.share(m),
@@ -93,31 +94,28 @@ class _Count:
         self.total = 0.0
         self.leave_one_out = torch.zeros(columns, dtype=torch.float64)
 
-    def add(self, hits: Tensor, gained: Tensor | None = None) -> None:
-        """Add rows; ``gained`` (rows, columns) are hits gained when a column is left out."""
+    def add(
+        self, hits: Tensor, grown: Tensor | None = None, nearest: Tensor | None = None
+    ) -> None:
+        """Add rows.
+
+        Args:
+            hits: (rows, columns); whether a row is in the ball of a column.
+            grown: (rows, columns); whether it is in the ball once one of the column's nearest is
+                left out, and not before: a ball then grows from the k-th to the (k + 1)-th.
+            nearest: (columns, k); the k nearest of each column.
+        """
         counts = hits.sum(1, keepdim=True)
         self.total += float((counts > 0).sum())
-        remaining = counts - hits.long()
-        if gained is not None:
-            remaining = remaining + gained
-        self.leave_one_out += (remaining > 0).sum(0)
+        without = (counts == 0) | (hits & (counts == 1))  # no hit once the column is left out
+        if grown is not None and nearest is not None:
+            rows, columns = grown.nonzero(as_tuple=True)
+            for neighbour in nearest.unbind(1):
+                without[rows, neighbour[columns]] = False
+        self.leave_one_out += len(hits) - without.sum(0)
 
     def share(self, rows: int) -> Jackknife:
         return Jackknife(value=self.total / rows, leave_one_out=self.leave_one_out / rows)
-
-
-def _gains(
-    grown: Bool[Tensor, "block n"], nearest: Int64[Tensor, "n k"]
-) -> Float[Tensor, "block n"]:
-    """Number of balls that gain a row when a column is left out.
-
-    A ball grows from the k-th to the (k + 1)-th neighbour when one of its k nearest is left out.
-    """
-    gains = torch.zeros(grown.shape)
-    source = grown.float()
-    for column in nearest.unbind(1):
-        gains.index_add_(1, column, source)
-    return gains
 
 
 def _mean(values: Float64[Tensor, " n"]) -> Jackknife:
@@ -129,28 +127,31 @@ def _nearest(
     values: Float64[Tensor, "n dim"], count: int
 ) -> tuple[Float64[Tensor, "n count"], Int64[Tensor, "n count"]]:
     """Squared distances to the nearest other samples, ascending, and the samples' indices."""
-    blocks = []
+    nearest = values.new_empty(len(values), count)
+    indices = torch.empty(len(values), count, dtype=torch.long)
     for rows, distances in _blocks(values, values):
         block = torch.arange(len(distances))
         distances[block, block + rows.start] = torch.inf
-        blocks.append(distances.topk(count, largest=False))
-    return torch.cat([nearest.values for nearest in blocks]), torch.cat(
-        [nearest.indices for nearest in blocks]
-    )
+        nearest[rows], indices[rows] = distances.topk(count, largest=False)
+    return nearest, indices
 
 
 def _blocks(
     rows: Float64[Tensor, "m dim"], columns: Float64[Tensor, "n dim"]
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Squared distances of blocks of rows to all columns."""
-    size = max(1, CELLS // len(columns))
+    """Squared distances of blocks of rows to all columns; the next block overwrites a block."""
+    size = min(len(rows), max(1, CELLS // len(columns)))
     column_norms = columns.square().sum(1)
+    buffers = rows.new_empty(2, size, len(columns))
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
-        scale = part.square().sum(1, keepdim=True) + column_norms
-        distances = scale - 2 * part @ columns.T
+        scale, distances = buffers[:, : len(part)]
+        torch.add(part.square().sum(1, keepdim=True), column_norms, out=scale)
+        torch.mm(2 * part, columns.T, out=distances)
+        torch.sub(scale, distances, out=distances)
         # Two copies of one image must have distance 0 in spite of rounding.
-        yield slice(start, start + len(part)), distances.masked_fill(distances < 1e-12 * scale, 0)
+        distances.masked_fill_(distances < scale.mul_(1e-12), 0)
+        yield slice(start, start + len(part)), distances
 
 
 def check_counts(generated: int, reference: int, neighbours: int) -> None:
