@@ -72,6 +72,18 @@ def test_blocks_do_not_change_the_result(monkeypatch):
         assert torch.equal(getattr(blocks, name).leave_one_out, getattr(whole, name).leave_one_out)
 
 
+def test_blocks_share_one_buffer(monkeypatch):
+    """New tensors for each block take memory that grows with the square of the images, where the
+    C library does not use that of the earlier ones again."""
+    monkeypatch.setattr(module, "CELLS", 64)
+    rows = normal(30, 3).double()
+    blocks = [(place, distances) for place, distances in module._blocks(rows, rows)]
+    assert len(blocks) == 15 and len({distances.data_ptr() for _, distances in blocks}) == 1
+    place, distances = blocks[-1]
+    expected = torch.cdist(rows[place], rows).square()
+    torch.testing.assert_close(distances, expected, rtol=1e-9, atol=1e-12)
+
+
 def test_too_few_images_are_refused():
     with pytest.raises(ValueError, match="at least 7 generated and 6 reference"):
         prdc(normal(6, 0), normal(20, 1), 5)
