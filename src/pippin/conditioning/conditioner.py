@@ -50,13 +50,13 @@ class Prepared:
     def at(self, t: Times) -> Embedded:
         """Embed time: modulation(t) = time(t) + sum over groups of gamma(t) E(c) [+ semantics]."""
         with torch.autocast(t.device.type, enabled=False):  # (B, D): fp32 costs nothing here
-            modulation = self.conditioner.time(t)
+            time = modulation = self.conditioner.time(t)
             for gate, vector in self.control:
                 gamma = gate_value(gate, t, self.conditioner.log_snr)
                 modulation = modulation + gamma[:, None] * vector
             if self.semantic is not None:
                 modulation = modulation + self.semantic
-        return Embedded(tokens=self.tokens, mask=self.mask, modulation=modulation)
+        return Embedded(tokens=self.tokens, mask=self.mask, modulation=modulation, time=time)
 
 
 class Conditioner(nn.Module):
