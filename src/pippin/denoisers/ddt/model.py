@@ -8,23 +8,20 @@ addition.
 """
 
 import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from pippin.denoisers.ddt.config import DDTConfig
-from pippin.denoisers.denoiser import Denoiser, TokenUse, Widths
+from pippin.denoisers.denoiser import DecoupledDenoiser, State, TokenUse, Widths
 from pippin.nn.blocks import AdaLNBlock, ModulatedOutput
 from pippin.nn.embeddings import DATA_TIME, PatchEmbedding, from_channel_patches, patch_grid
 from pippin.nn.rotary import Rotary, rotary_2d
-from pippin.types import Embedded, Latents, Masking, Prediction
+from pippin.types import Embedded, Latents
 
 POSITION_RANGE = 16.0
 """Last position along each axis; the first is 0, on every grid."""
 
-State = Float[Tensor, "batch tokens dim"]
 
-
-class DDT(Denoiser):
+class DDT(DecoupledDenoiser):
     """Condition encoder and velocity decoder."""
 
     time_input = DATA_TIME._replace(base=10.0)
@@ -47,12 +44,6 @@ class DDT(Denoiser):
         features = config.patch_size**2 * latent_channels
         self.output = ModulatedOutput(width, width, features, silu=False)
 
-    def forward(
-        self, x_t: Latents, embedded: Embedded, masking: Masking | None = None
-    ) -> Prediction:
-        """(B, C, H, W) -> mean (B, C, H, W)."""
-        return Prediction(mean=self.decode(x_t, self.encode(x_t, embedded)))
-
     def encode(self, x_t: Latents, embedded: Embedded) -> State:
         """State of each token, which modulates the decoder.
 
@@ -71,7 +62,7 @@ class DDT(Denoiser):
         return F.silu(embedded.time[:, None] + state)
 
     def decode(self, x_t: Latents, state: State) -> Latents:
-        """Velocity from latents and a state, which may be that of neighbouring times."""
+        """Velocity from latents and a state, which may be that of another time."""
         rotary = self._rotary(x_t)
         x = self.patches["decoder"](x_t).float()  # (B, N, D)
         for block in self.blocks[self.config.encoder_depth :]:

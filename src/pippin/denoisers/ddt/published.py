@@ -73,5 +73,6 @@ PUBLISHED = {
         table=ddt_table,
         anchors=("x_embedder.proj.weight", "final_layer.linear.weight"),
         data_time=True,
+        guided="separate",
     )
 }

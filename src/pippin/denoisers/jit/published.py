@@ -87,5 +87,6 @@ PUBLISHED = {
         stores_side=True,
         fixed_positions=unit_positions,
         data_time=True,
+        guided="velocity",
     )
 }
