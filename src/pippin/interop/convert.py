@@ -54,6 +54,8 @@ BASE_RECIPES = {
     "pixart": "published/pixart-xl-256",
     "mmdit": "published/mmdit-sd3-d24-256",
     "unet": "published/ldm-4-imagenet-256",
+    "jit": "published/jit-b-256",
+    "ddt": "published/ddt-xl-256",
 }
 """Variant of a denoiser -> recipe whose training, sampling and evaluation settings a converted
 model gets; see :func:`base_recipe`."""

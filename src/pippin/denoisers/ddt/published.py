@@ -3,9 +3,15 @@
 
 from collections.abc import Iterator
 
-from pippin.denoisers.config import SIZES
 from pippin.denoisers.ddt.config import DDTConfig
-from pippin.denoisers.weights.arguments import BY_CLASS, SD_VAE_SCALE, Arguments, ModelSpec
+from pippin.denoisers.weights.arguments import (
+    BY_CLASS,
+    SD_VAE_SCALE,
+    XL_WIDTH,
+    Arguments,
+    ModelSpec,
+    take_width,
+)
 from pippin.denoisers.weights.formats import PublishedFormat
 from pippin.denoisers.weights.published_layers import (
     attention_layers,
@@ -21,7 +27,7 @@ def read_ddt(args: Arguments) -> ModelSpec:
     args.ignore("learn_sigma", "deep_supervision", "weight_path", "load_ema")
     denoiser = DDTConfig(
         depth=args.take("num_blocks", 18),
-        width=args.take("hidden_size", SIZES["XL"].width),
+        width=take_width(args, XL_WIDTH, heads="num_groups"),
         num_heads=args.take("num_groups", 12),
         encoder_depth=args.take("num_encoder_blocks", 4),
         patch_size=args.take("patch_size", 2),

@@ -7,9 +7,17 @@ from typing import Any, Literal
 
 from pippin.config import ConfigError
 from pippin.denoisers.config import SIZES, Dimensions, TransformerConfig
+from pippin.diffusion.config import DiffusionConfig, LogitNormalTime, VelocityWeight
 from pippin.nn.config import BlockLayers
 from pippin.settings.bounds import at_least
 
+X_PREDICTION = DiffusionConfig(
+    schedule="flow",
+    prediction="x0",
+    time_density=LogitNormalTime(mean=0.8, std=0.8),  # data's share: sigmoid(-0.8 + 0.8 n)
+    loss_weight=VelocityWeight(),
+)
+"""Objective of JiT: the network predicts x0, and the loss is the error of the velocity."""
 JiTSize = Literal["tiny", "S", "B", "L", "XL", "H"]
 
 

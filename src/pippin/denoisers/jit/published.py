@@ -4,8 +4,14 @@
 from collections.abc import Iterator
 
 from pippin.conditioning.config import ConditioningConfig, LabelSemantic
-from pippin.denoisers.jit.config import JiTConfig
-from pippin.denoisers.weights.arguments import BY_CLASS, NO_CONTROL, Arguments, ModelSpec
+from pippin.denoisers.jit.config import X_PREDICTION, JiTConfig
+from pippin.denoisers.weights.arguments import (
+    BY_CLASS,
+    NO_CONTROL,
+    Arguments,
+    ModelSpec,
+    take_width,
+)
 from pippin.denoisers.weights.formats import PublishedFormat, unit_positions
 from pippin.denoisers.weights.published_layers import (
     adaln_block,
@@ -13,17 +19,10 @@ from pippin.denoisers.weights.published_layers import (
     perceptron_layers,
 )
 from pippin.denoisers.weights.tensor_table import Entry, Shapes, layers
-from pippin.diffusion.config import DiffusionConfig, LogitNormalTime, VelocityWeight
 from pippin.encoders.config import PIXELS
 
 IN_CONTEXT = ConditioningConfig(
     semantic=LabelSemantic(num_tokens=1), rules={"label": "both"}, control=NO_CONTROL
-)
-X_PREDICTION = DiffusionConfig(
-    schedule="flow",
-    prediction="x0",
-    time_density=LogitNormalTime(mean=0.8, std=0.8),  # sigmoid(-0.8 + 0.8 n) of the data's share
-    loss_weight=VelocityWeight(),
 )
 
 
@@ -34,7 +33,7 @@ def read_jit(args: Arguments) -> ModelSpec:
     channels, side = args.take("in_channels", 3), args.take("input_size", 256)
     denoiser = JiTConfig(
         depth=args.take("depth", 24),
-        width=args.take("hidden_size", 1024),
+        width=take_width(args, 1024),
         num_heads=args.take("num_heads", 16),
         patch_size=args.take("patch_size", 16),
         mlp_ratio=args.take("mlp_ratio", 4.0),
