@@ -246,8 +246,8 @@ def _check_rules(config: ConditioningConfig, token_use: str) -> None:
     if token_rules and token_use == "none":
         raise ConfigError(
             f"a rule says {token_rules.pop()!r}, but this denoiser reads no tokens: use the rule "
-            "'modulation', or a denoiser with attention to conditions (mmdit, or dit with "
-            "cross_attention True)"
+            "'modulation', or a denoiser with attention to conditions (mmdit, dit and ddt with "
+            "cross_attention True, or jit with context_start)"
         )
 
 

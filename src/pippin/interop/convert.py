@@ -146,7 +146,7 @@ def _read_file(
     diffusion = resolve_process(published, schedule, prediction)
     requested = None if diffusion is published else diffusion
     if SOURCES[source].data_time:
-        process_notes = check_data_time(source, path, weights, requested)
+        process_notes = check_data_time(source, path, weights, requested, published.prediction)
     else:
         process_notes = check_process(path, weights, published, requested)
     loaded: LoadedModel = load_reference(source, weights.tensors, **arguments)

@@ -4,6 +4,8 @@
 What holds for all published recipes is in :mod:`pippin.recipes.published`.
 """
 
+import math
+
 from pippin.data.config import CacheConfig
 from pippin.denoisers.ddt.config import ddt
 from pippin.denoisers.jit.config import X_PREDICTION, jit
@@ -18,8 +20,13 @@ from pippin.training.config import TrainConfig, with_long_intervals
 
 IMAGENET = 1_281_167
 """Training images of ImageNet-1k."""
-LATEST = 40.0
-"""Log-SNR above every guided time."""
+
+
+def guided_from(share: float, scale: float) -> GuidanceConfig:
+    """Guidance from a share of data in the state on, to the clean end."""
+    return GuidanceConfig(
+        semantic_scale=scale, log_snr_interval=(2 * math.log(share / (1 - share)), 1e9)
+    )
 
 
 def jit_b_256() -> Recipe:
@@ -53,10 +60,7 @@ def jit_b_256() -> Recipe:
             # The code divides by 0.05 at least in the last steps too; here they end at x0.
             solver="heun",
             steps=50,
-            guidance=GuidanceConfig(
-                semantic_scale=2.9,
-                log_snr_interval=(-4.394, LATEST),  # data's share above 0.1
-            ),
+            guidance=guided_from(0.1, 2.9),
         ),
         evaluation=EvaluationConfig(num_samples=50_000),
     )
@@ -92,10 +96,7 @@ def ddt_xl_256() -> Recipe:
         sampling=SamplingConfig(
             solver="euler",
             steps=250,
-            guidance=GuidanceConfig(
-                semantic_scale=2.0,
-                log_snr_interval=(-1.695, LATEST),  # data's share above 0.3
-            ),
+            guidance=guided_from(0.3, 2.0),
         ),
         evaluation=EvaluationConfig(num_samples=50_000),
     )

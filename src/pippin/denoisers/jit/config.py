@@ -2,7 +2,7 @@
 """Configuration of JiT, and its sizes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pippin.config import ConfigError
@@ -63,12 +63,26 @@ class JiTConfig(TransformerConfig):
         """Layers of each block."""
         return BlockLayers(norm="rms", mlp="swiglu", qk_norm=self.qk_norm)
 
+    def with_tokens(self) -> "JiTConfig":
+        """Condition tokens as they are, from the first third of the blocks on."""
+        start = self.depth // 3 if self.context_start is None else self.context_start
+        return replace(self, context_start=start, context_repeats=None)
+
+    def check_tokens(self, num_tokens: int) -> None:
+        """Refuse to repeat more than one token."""
+        if self.context_repeats is not None and num_tokens != 1:
+            raise ConfigError(
+                "denoiser.context_repeats repeats one condition token, and "
+                f"conditioning.semantic.num_tokens is {num_tokens}: set that to 1, or "
+                "denoiser.context_repeats to None"
+            )
+
     def latent_channels(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
         """Channels of a patch, which the first layer reads as one vector."""
         return shapes["denoiser.patches.linear_in.weight"][1] // self.patch_size**2
 
 
-_SIZES: dict[JiTSize, Dimensions] = {**SIZES, "H": Dimensions(32, 1280, 16)}
+_HUGE = Dimensions(32, 1280, 16)
 _CONTEXT_STARTS: dict[JiTSize, int] = {"tiny": 1, "S": 4, "B": 4, "L": 8, "XL": 9, "H": 10}
 """First block with condition tokens: a third of the depth, as published for B, L and H."""
 
@@ -84,4 +98,5 @@ def jit(size: JiTSize, *, context: bool, **settings: Any) -> JiTConfig:
     start = _CONTEXT_STARTS[size] if context else None
     bottleneck = {"tiny": 32, "H": 256}.get(size, 128)
     settings = {"bottleneck_width": bottleneck, "context_start": start} | settings
-    return JiTConfig(**_SIZES[size]._asdict(), **settings)
+    dimensions = _HUGE if size == "H" else SIZES[size]
+    return JiTConfig(**dimensions._asdict(), **settings)
