@@ -53,6 +53,10 @@ class Denoiser(nn.Module, ABC):
         masked pass."""
         return 0
 
+    def decoupled(self) -> "DecoupledDenoiser | None":
+        """The denoiser in its two parts; None for one that has no parts."""
+        return None
+
 
 State = Float[Tensor, "batch tokens dim"]
 
@@ -66,6 +70,10 @@ class DecoupledDenoiser(Denoiser):
     ) -> Prediction:
         """(B, C, H, W) -> mean (B, C, H, W)."""
         return Prediction(mean=self.decode(x_t, self.encode(x_t, embedded)))
+
+    def decoupled(self) -> "DecoupledDenoiser":
+        """The denoiser itself."""
+        return self
 
     @abstractmethod
     def encode(self, x_t: Latents, embedded: Embedded) -> State:

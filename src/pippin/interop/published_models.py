@@ -155,8 +155,8 @@ class Reference(LoadedModel):
         return denoiser.encode(x, prepared.at(times))
 
     def _decoupled(self) -> DecoupledDenoiser:
-        denoiser = self.model.denoiser
-        if not isinstance(denoiser, DecoupledDenoiser):
+        denoiser = self.model.denoiser.decoupled()
+        if denoiser is None:
             raise ValueError(f"{self.source} has no encoder with a state; ddt has one")
         return denoiser
 
