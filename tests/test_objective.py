@@ -7,7 +7,12 @@ import torch
 from pippin.conditioning.config import ConditioningConfig
 from pippin.config import ConfigError
 from pippin.denoisers.dit.config import dit
-from pippin.diffusion.config import DiffusionConfig, LogitNormalTime, MinSNRWeight
+from pippin.diffusion.config import (
+    DiffusionConfig,
+    LogitNormalTime,
+    MinSNRWeight,
+    VelocityWeight,
+)
 from pippin.objective import Objective, check_objective, draw_step
 from pippin.types import Prediction
 
@@ -94,6 +99,19 @@ def test_min_snr_weighs_noise_free_steps_down():
     ratio = weighted(predict, x0, t, noise)["mse"] / plain(predict, x0, t, noise)["mse"]
     snr = plain.schedule.log_snr(t).exp()
     torch.testing.assert_close(ratio, snr.clamp(max=5.0) / snr)
+
+
+def test_x_prediction_with_the_loss_of_the_velocity():
+    """Li & He 2025: z = t x + (1 - t) e, target (x - z) / max(1 - t, 0.05), squared error."""
+    config = DiffusionConfig(schedule="flow", prediction="x0", loss_weight=VelocityWeight())
+    t, x0, noise = torch.tensor([0.0, 20.0, 49.0, 51.0, 500.0, 1000.0]), latents(), draws().noise
+    guess = latents() + 0.3 * noise.flip(0)
+    losses = Objective(config)(lambda x_t, t: Prediction(mean=guess), x0, t, noise)
+    u = (1 - t / 1000)[:, None, None, None]
+    z = u * x0 + (1 - u) * noise
+    target, velocity = ((x - z) / (1 - u).clamp(min=0.05) for x in (x0, guess))
+    expected = (velocity - target).square().mean(dim=(1, 2, 3))
+    torch.testing.assert_close(losses["mse"], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_time_density_is_used():

@@ -228,6 +228,8 @@ class Embedded:
     """True where a token may be attended to; None = all."""
     modulation: Float[Tensor, "batch modulation_width"]
     """Time + gated control (+ semantics by modulation), before any SiLU."""
+    time: Float[Tensor, "batch modulation_width"] | None = None
+    """The time alone, for a denoiser that reads it apart (DDT)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,7 +47,7 @@ def golden(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["dit", "lightningdit", "mdtv2", "pixart", "mmdit_sd3", "ldm_unet"]
+    "name", ["dit", "lightningdit", "mdtv2", "pixart", "mmdit_sd3", "ldm_unet", "jit", "ddt"]
 )
 def test_published_weights_become_a_folder(tmp_path, name, capsys):
     weights, arguments = golden(name)
@@ -64,7 +64,7 @@ def test_published_weights_become_a_folder(tmp_path, name, capsys):
     printed = capsys.readouterr().out
     for tensor in (*loaded.unused_tensors, *loaded.zero_filled):
         assert tensor in printed
-    if name not in ("mdtv2", "lightningdit"):  # which have no class in diffusers
+    if name not in ("mdtv2", "lightningdit", "jit", "ddt"):  # which have no class in diffusers
         there, back = tmp_path / "there", tmp_path / "back"
         assert main(["export", str(tmp_path / "out"), str(there), "--to", "diffusers-model"]) == 0
         assert main(["convert", str(there), str(back), "--from", "diffusers"]) == 0
@@ -74,7 +74,7 @@ def test_published_weights_become_a_folder(tmp_path, name, capsys):
             assert torch.equal(trained.tensors[key], value), key
 
 
-@pytest.mark.parametrize("name", ["dit", "sit", "lightningdit", "mdtv2", "pixart"])
+@pytest.mark.parametrize("name", ["dit", "sit", "lightningdit", "mdtv2", "pixart", "jit", "ddt"])
 def test_the_line_that_is_printed_trains_on_from_the_weights(tmp_path, name, capsys):
     """Recipe by name, with the settings that match the shape of these weights."""
     weights, arguments = golden(name)
@@ -92,8 +92,9 @@ def test_the_line_that_is_printed_trains_on_from_the_weights(tmp_path, name, cap
     recipe = parse(TrainCommand, "", rest, TrainCommand(recipe=recipe)).recipe
     check_recipe(recipe)
     trained = load_trained_weights(str(out))
+    channels = arguments.get("in_channels", 4)
     model = build_model(
-        recipe.conditioning, recipe.denoiser, num_classes=3, latent_channels=4, seed=0
+        recipe.conditioning, recipe.denoiser, num_classes=3, latent_channels=channels, seed=0
     )
     ends = TransferEnds(old=trained.recipe.denoiser, new=recipe.denoiser)
     _, report = merge(trained.tensors, model, ends, recipe.init.transfer)

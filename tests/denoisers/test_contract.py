@@ -14,7 +14,9 @@ from pippin.conditioning.config import (
     TextSemantic,
 )
 from pippin.control import Control, Corner, Size
+from pippin.denoisers.ddt.config import DDTConfig
 from pippin.denoisers.dit.config import DiTConfig
+from pippin.denoisers.jit.config import JiTConfig
 from pippin.denoisers.mdtv2.config import MDTv2Config
 from pippin.denoisers.mdtv2.model import MDTv2
 from pippin.denoisers.mmdit.config import MMDiTConfig
@@ -38,7 +40,10 @@ UNET = {
 }
 TODAY = {"norm": "rms", "mlp": "swiglu", "rotary": True, "qk_norm": True, "time_input": "data"}
 TODAY |= {"qk_norm_kind": "layer", "modulation_shift": False}
+JIT = SMALL | {"depth": 3, "patch_size": 4, "bottleneck_width": 16}
+DDT = SMALL | {"depth": 3, "encoder_depth": 2}
 ATTENTION = ConditioningConfig(rules={"label": "attention"})
+ONE_TOKEN = ConditioningConfig(semantic=LabelSemantic(num_tokens=1), rules={"label": "both"})
 MODULATION = ConditioningConfig(rules={"label": "modulation"})
 
 
@@ -78,6 +83,14 @@ CASES = {
     "unet-modulation": (UNetConfig(**UNET), MODULATION),
     "unet-attention": (UNetConfig(**UNET, qk_norm=True), ATTENTION),
     "unet-text": (UNetConfig(**UNET), text("none", features=24)),
+    "jit-modulation": (JiTConfig(**JIT), MODULATION),
+    "jit-constant": (JiTConfig(**JIT, context_start=0), MODULATION),
+    "jit-attention": (JiTConfig(**JIT, context_start=1, base_grid=4), ATTENTION),
+    "jit-both": (JiTConfig(**JIT, context_start=2, context_repeats=3), ONE_TOKEN),
+    "jit-text": (JiTConfig(**JIT, context_start=1, qk_norm=False), text(pooled=7)),
+    "ddt-modulation": (DDTConfig(**DDT), MODULATION),
+    "ddt-attention": (DDTConfig(**DDT, cross_attention=True), ATTENTION),
+    "ddt-text": (DDTConfig(**DDT, cross_attention=True, qk_norm=False), text()),
 }
 NO_GRADIENT = (
     # mmDiT's last context stream is not updated: its queries, and their norm, have no effect

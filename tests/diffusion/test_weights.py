@@ -7,7 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pippin import rng
-from pippin.diffusion.config import MinSNRWeight, UniformWeight
+from pippin.config import ConfigError
+from pippin.diffusion.config import (
+    DiffusionConfig,
+    MinSNRWeight,
+    UniformWeight,
+    VelocityWeight,
+)
 from pippin.diffusion.prediction import add_noise, convert, loss_weight, target
 from pippin.diffusion.schedules import make_schedule
 
@@ -15,9 +21,10 @@ KINDS = ["eps", "v", "x0", "flow"]
 NAMES = ["sd", "ddpm", "cosine", "flow"]
 
 
+@pytest.mark.parametrize("config", [MinSNRWeight(), VelocityWeight()], ids=lambda c: c.kind)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_weighted_loss_does_not_depend_on_the_unit(name, kind):
+def test_the_weighted_loss_does_not_depend_on_the_unit(name, kind, config):
     """The weighted error of any prediction equals that of the x0 it converts to; 1e-6."""
     schedule = make_schedule(name)
     t = torch.linspace(1, 990, 64, dtype=torch.float64)
@@ -29,7 +36,7 @@ def test_the_weighted_loss_does_not_depend_on_the_unit(name, kind):
     guess_x0 = convert(kind, "x0", x_t, guess, alpha, sigma)
 
     def weigh(unit):
-        return loss_weight(MinSNRWeight(), unit, schedule, t)
+        return loss_weight(config, unit, schedule, t)
 
     loss = weigh(kind) * (guess - wanted).square().sum(1)
     loss_x0 = weigh("x0") * (guess_x0 - x0).square().sum(1)
@@ -59,6 +66,26 @@ def test_the_ends_of_flow_take_their_limits(kind):
     )
     wanted = {"x0": [4, 0], "eps": [0, 1], "v": [0, 0], "flow": [0, 0]}[kind]
     torch.testing.assert_close(ends, torch.tensor(wanted).float(), rtol=1e-6, atol=1e-12)
+
+
+def test_the_velocity_weight_in_its_published_form():
+    """Li & He 2025: the velocity is (x0 - x_t) / max(1 - t, 0.05), t = 1 - sigma is 1 for data."""
+    sigma = torch.tensor([0.0, 0.01, 0.05, 0.3, 1.0], dtype=torch.float64)
+    weights = {
+        kind: loss_weight(VelocityWeight(), kind, make_schedule("flow"), 1000 * sigma)
+        for kind in ("x0", "flow")
+    }
+    expected = sigma.clamp(min=0.05) ** -2
+    torch.testing.assert_close(weights["x0"], expected.float(), rtol=1e-6, atol=0)
+    expected = (sigma / sigma.clamp(min=0.05)) ** 2
+    torch.testing.assert_close(weights["flow"], expected.float(), rtol=1e-6, atol=1e-12)
+
+
+def test_the_velocity_weight_is_refused_for_noise():
+    with pytest.raises(ConfigError, match="to x0, v or flow"):
+        DiffusionConfig(prediction="eps", loss_weight=VelocityWeight())
+    with pytest.raises(ConfigError, match=r"diffusion\.loss_weight\.floor"):
+        VelocityWeight(floor=0.0)
 
 
 def test_the_uniform_weight_is_one():

@@ -6,7 +6,9 @@ import torch
 from torch.nn import functional
 
 from pippin.conditioning.config import ConditioningConfig, ControlConfig
+from pippin.denoisers.ddt.config import DDTConfig
 from pippin.denoisers.dit.config import DiTConfig
+from pippin.denoisers.jit.config import JiTConfig
 from pippin.denoisers.mdtv2.config import mdtv2
 from pippin.denoisers.mmdit.config import MMDiTConfig
 from pippin.denoisers.pixart.config import PixArtConfig
@@ -54,6 +56,8 @@ CASES = {
         small(DiTConfig, norm="rms", mlp="swiglu", rotary=True, qk_norm=True),
     ),
     "mmdit": ("attention", small(MMDiTConfig)),
+    "jit": ("attention", small(JiTConfig, patch_size=2, context_start=1)),
+    "ddt": ("attention", small(DDTConfig, encoder_depth=2, cross_attention=True)),
     "pixart": ("attention", small(PixArtConfig)),
 }
 

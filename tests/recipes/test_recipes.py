@@ -66,7 +66,12 @@ def small(config):
     """Tiny configuration of the same architecture, for latents of 8 x 8."""
     if isinstance(config, UNetConfig):
         return replace(config, **SMALL_UNET)
-    settings = {"grid": (4, 4), "decoder_depth": 2} if config.kind == "mdtv2" else {}
+    start = None if getattr(config, "context_start", None) is None else 1
+    settings = {
+        "mdtv2": {"grid": (4, 4), "decoder_depth": 2},
+        "jit": {"patch_size": 4, "bottleneck_width": 8, "context_start": start},
+        "ddt": {"encoder_depth": 2},
+    }.get(config.kind, {})
     return replace(config, depth=4, width=16, num_heads=2, **settings)
 
 

@@ -26,6 +26,8 @@ Format = Literal[
     "pixart_ms",
     "mmdit_sd3",
     "ldm_unet",
+    "jit",
+    "ddt",
 ]
 
 

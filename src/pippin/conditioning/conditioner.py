@@ -50,13 +50,13 @@ class Prepared:
     def at(self, t: Times) -> Embedded:
         """Embed time: modulation(t) = time(t) + sum over groups of gamma(t) E(c) [+ semantics]."""
         with torch.autocast(t.device.type, enabled=False):  # (B, D): fp32 costs nothing here
-            modulation = self.conditioner.time(t)
+            time = modulation = self.conditioner.time(t)
             for gate, vector in self.control:
                 gamma = gate_value(gate, t, self.conditioner.log_snr)
                 modulation = modulation + gamma[:, None] * vector
             if self.semantic is not None:
                 modulation = modulation + self.semantic
-        return Embedded(tokens=self.tokens, mask=self.mask, modulation=modulation)
+        return Embedded(tokens=self.tokens, mask=self.mask, modulation=modulation, time=time)
 
 
 class Conditioner(nn.Module):
@@ -246,8 +246,8 @@ def _check_rules(config: ConditioningConfig, token_use: str) -> None:
     if token_rules and token_use == "none":
         raise ConfigError(
             f"a rule says {token_rules.pop()!r}, but this denoiser reads no tokens: use the rule "
-            "'modulation', or a denoiser with attention to conditions (mmdit, or dit with "
-            "cross_attention True)"
+            "'modulation', or a denoiser with attention to conditions (mmdit, dit and ddt with "
+            "cross_attention True, or jit with context_start)"
         )
 
 

@@ -73,6 +73,19 @@ class DenoiserConfig(Config):
         """The denoiser for tokens of another width, where it projects them by itself."""
         return self
 
+    def with_tokens(self) -> "DenoiserConfig":
+        """The denoiser that reads condition tokens, if it can."""
+        if getattr(self, "cross_attention", None) is False:
+            return replace(self, cross_attention=True)  # type: ignore[call-arg]
+        return self
+
+    def check_tokens(self, num_tokens: int) -> None:
+        """Refuse a number of condition tokens that the denoiser cannot read.
+
+        Raises:
+            ConfigError: another number than it reads.
+        """
+
     def with_grid(self, side: int, base: int) -> "DenoiserConfig":
         """The denoiser with positions for ``side`` patches along each side.
 

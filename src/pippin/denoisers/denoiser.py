@@ -4,7 +4,8 @@
 from abc import ABC, abstractmethod
 from typing import Literal, NamedTuple
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from pippin.nn.embeddings import TimeInput
 from pippin.types import Embedded, Latents, Masking, Prediction
@@ -51,3 +52,33 @@ class Denoiser(nn.Module, ABC):
         """Number of tokens of latents (..., height, width) that a masked pass shuffles; 0 = no
         masked pass."""
         return 0
+
+    def decoupled(self) -> "DecoupledDenoiser | None":
+        """The denoiser in its two parts; None for one that has no parts."""
+        return None
+
+
+State = Float[Tensor, "batch tokens dim"]
+
+
+class DecoupledDenoiser(Denoiser):
+    """Denoiser in two parts: a state from latents and conditions, and a prediction from latents
+    and state."""
+
+    def forward(
+        self, x_t: Latents, embedded: Embedded, masking: Masking | None = None
+    ) -> Prediction:
+        """(B, C, H, W) -> mean (B, C, H, W)."""
+        return Prediction(mean=self.decode(x_t, self.encode(x_t, embedded)))
+
+    def decoupled(self) -> "DecoupledDenoiser":
+        """The denoiser itself."""
+        return self
+
+    @abstractmethod
+    def encode(self, x_t: Latents, embedded: Embedded) -> State:
+        """State of each token."""
+
+    @abstractmethod
+    def decode(self, x_t: Latents, state: State) -> Latents:
+        """Prediction from latents and a state, which may be of another time."""

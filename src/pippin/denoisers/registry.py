@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pippin.config import ConfigError
 from pippin.denoisers.config import DenoiserConfig
+from pippin.denoisers.ddt.config import DDTConfig
 from pippin.denoisers.dit.config import DiTConfig
+from pippin.denoisers.jit.config import JiTConfig
 from pippin.denoisers.mdtv2.config import MDTv2Config
 from pippin.denoisers.mmdit.config import MMDiTConfig
 from pippin.denoisers.pixart.config import PixArtConfig
@@ -46,6 +48,8 @@ _REGISTERED: dict[str, _Registration] = {
     "pixart": _Registration(PixArtConfig, _lazy_build("pixart", "PixArt")),
     "mmdit": _Registration(MMDiTConfig, _lazy_build("mmdit", "MMDiT")),
     "unet": _Registration(UNetConfig, _lazy_build("unet", "UNet")),
+    "jit": _Registration(JiTConfig, _lazy_build("jit", "JiT")),
+    "ddt": _Registration(DDTConfig, _lazy_build("ddt", "DDT")),
 }
 
 

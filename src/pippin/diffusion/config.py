@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pippin.config import Config
+from pippin.config import Config, ConfigError
 from pippin.settings.bounds import above, within
 
 ScheduleName = Literal["sd", "ldm-f4", "ddpm", "cosine", "flow", "gvp"]
@@ -54,6 +54,23 @@ class MinSNRWeight(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class VelocityWeight(Config):
+    """The squared error of the velocity eps - x0 of any prediction but eps (Li & He 2025)."""
+
+    kind: Literal["velocity"] = "velocity"
+    floor: float = 0.05
+    """Smallest sigma that the error of x0 is divided by."""
+
+    def __post_init__(self) -> None:
+        """Refuse a division by 0, and a floor above every sigma."""
+        above(self, "diffusion.loss_weight", 0, "floor")
+        within(self, "diffusion.loss_weight", 0, 1, "floor")
+
+
+LossWeight = UniformWeight | MinSNRWeight | VelocityWeight
+
+
+@dataclass(frozen=True, kw_only=True)
 class DiffusionConfig(Config):
     """Noise schedule, prediction type, time density and loss weight."""
 
@@ -66,8 +83,13 @@ class DiffusionConfig(Config):
     SNR / s^2, so that the content sees the same noise as there. 1 = unchanged."""
     prediction: PredictionType = "eps"
     time_density: UniformTime | LogitNormalTime = UniformTime()
-    loss_weight: UniformWeight | MinSNRWeight = UniformWeight()
+    loss_weight: LossWeight = UniformWeight()
 
     def __post_init__(self) -> None:
-        """Refuse a zero or negative scale factor."""
+        """Refuse a zero or negative scale factor, and a weight that the prediction has not."""
         above(self, "diffusion", 0, "rescale")
+        if self.prediction == "eps" and isinstance(self.loss_weight, VelocityWeight):
+            raise ConfigError(
+                "diffusion.loss_weight velocity has no limit for diffusion.prediction eps, whose "
+                "x0 is undetermined in pure noise; set diffusion.prediction to x0, v or flow"
+            )

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pippin.diffusion.config import MinSNRWeight, PredictionType, UniformWeight
+from pippin.diffusion.config import LossWeight, PredictionType, UniformWeight, VelocityWeight
 from pippin.diffusion.schedules import NoiseSchedule
 from pippin.types import Times
 
@@ -103,7 +103,7 @@ _MIN_FACTOR = 1e-12
 
 
 def loss_weight(
-    config: UniformWeight | MinSNRWeight,
+    config: LossWeight,
     prediction_type: PredictionType,
     schedule: NoiseSchedule,
     t: Times,
@@ -114,6 +114,10 @@ def loss_weight(
     given x_t, an error e of x0 is an error -(d / sigma) e of a prediction whose determinant with
     x_t is d (see :mod:`pippin.diffusion.prediction`), so the weight of the latter error is
     min(alpha^2, gamma sigma^2) / d^2. For eps that is min(1, gamma / SNR).
+
+    The velocity weight (Li & He 2025, arXiv 2511.13720) gives the error of the velocity eps - x0,
+    which is (alpha + sigma) / sigma times that of x0, with sigma there not below a floor. For x0
+    and rectified flow that is 1 / max(sigma, floor)^2; for the velocity itself 1 above the floor.
     """
     if isinstance(config, UniformWeight):
         return torch.ones_like(t, dtype=torch.float32)
@@ -121,5 +125,8 @@ def loss_weight(
     sigma = schedule.sigma(t.double()).clamp(min=_MIN_FACTOR)
     a, b = target_coefficients(prediction_type, alpha, sigma)
     determinant = alpha * b - sigma * a
-    weight = torch.minimum(alpha.square(), config.gamma * sigma.square())
+    if isinstance(config, VelocityWeight):
+        weight = ((alpha + sigma) * sigma / sigma.clamp(min=config.floor)).square()
+    else:
+        weight = torch.minimum(alpha.square(), config.gamma * sigma.square())
     return (weight / determinant.square()).float()

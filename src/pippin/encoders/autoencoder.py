@@ -27,8 +27,10 @@ from pippin.encoders.normalisation import (
     record_metadata,
     to_images,
 )
+from pippin.encoders.pixels import PixelNetwork
 from pippin.encoders.source import (
     CONFIG_FILE,
+    PIXEL_CLASS,
     WEIGHTS_FILE,
     damaged,
     find_autoencoder,
@@ -98,7 +100,7 @@ LOAD_ERRORS = (OSError, TypeError, ValueError, ArithmeticError, RuntimeError)
 
 
 class Autoencoder(nn.Module):
-    """Frozen diffusers AutoencoderKL with its affine normalisation.
+    """Frozen diffusers AutoencoderKL, or the identity, with its affine normalisation.
 
     It computes in fp32, also under autocast. Rows do not depend on the batch, up to rounding.
 
@@ -110,7 +112,7 @@ class Autoencoder(nn.Module):
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, network: AutoencoderKL, affine: Affine) -> None:
+    def __init__(self, network: AutoencoderKL | PixelNetwork, affine: Affine) -> None:
         super().__init__()
         self.network = network.float().eval().requires_grad_(False)
         self.register_buffer("shift", affine.shift.clone())
@@ -172,7 +174,7 @@ class Autoencoder(nn.Module):
 
     @property
     def factor(self) -> int:
-        """Spatial downsampling factor: 4 for f4."""
+        """Spatial downsampling factor: 4 for f4, 1 for pixels."""
         return 2 ** (len(self.network.config.block_out_channels) - 1)
 
     def latent_shape(self, height: int, width: int | None = None) -> tuple[int, int, int]:
@@ -263,9 +265,11 @@ def _checked_metadata(folder: Path, config: Mapping[str, Any]) -> dict[str, str]
     return metadata
 
 
-def _read_network(folder: Path) -> AutoencoderKL:
+def _read_network(folder: Path) -> AutoencoderKL | PixelNetwork:
     """Load the network of a folder; all weights must match."""
     config = read_config(folder)
+    if config.get("_class_name") == PIXEL_CLASS:
+        return PixelNetwork()
     refuse_quantisation(config, str(folder))
     _refuse_unknown(folder, config)
     files = find_weights(folder)

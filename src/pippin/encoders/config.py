@@ -13,6 +13,8 @@ HUB_PREFIX = "hf://"
 """Prefix of trained models of the hub, see :mod:`pippin.runs.hub_source`."""
 SHIPPED_PREFIX = "pippin/"
 """Prefix of the names of shipped models and autoencoders, which are not paths."""
+PIXELS = "pippin/pixels"
+"""Name of the shipped identity: diffusion in pixels, without an autoencoder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +23,7 @@ class AutoencoderConfig(Config):
 
     source: str = "pippin/openmoji-f4"
     """Name of a shipped autoencoder, which starts with pippin/, or a local folder or hub name in
-    diffusers' AutoencoderKL format."""
+    diffusers' AutoencoderKL format. pippin/pixels is the identity: latents are pixels."""
     revision: str | None = None
     """Hub revision."""
     normalisation: Literal["weights", "measured"] = field(

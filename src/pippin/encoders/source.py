@@ -18,6 +18,8 @@ WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 CONFIG_FILE = "config.json"
 CLASS = "AutoencoderKL"
 """The supported class of diffusers."""
+PIXEL_CLASS = "PixelNetwork"
+"""Class in config.json of the identity, see :mod:`pippin.encoders.pixels`."""
 FETCHED = (
     (WEIGHTS_FILE,),
     (f"{DIFFUSERS}*.safetensors", f"{DIFFUSERS}*.safetensors.index*.json"),
@@ -68,7 +70,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         name = config.get("_class_name", CLASS)
     except (OSError, ValueError, AttributeError) as error:
         raise damaged(folder, error) from error
-    if name != CLASS:
+    if name not in (CLASS, PIXEL_CLASS):
         raise ValueError(
             f"autoencoder {folder} has the diffusers class {name}, which is not supported; give "
             f"an {CLASS}"

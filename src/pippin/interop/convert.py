@@ -54,6 +54,8 @@ BASE_RECIPES = {
     "pixart": "published/pixart-xl-256",
     "mmdit": "published/mmdit-sd3-d24-256",
     "unet": "published/ldm-4-imagenet-256",
+    "jit": "published/jit-b-256",
+    "ddt": "published/ddt-xl-256",
 }
 """Variant of a denoiser -> recipe whose training, sampling and evaluation settings a converted
 model gets; see :func:`base_recipe`."""
@@ -144,7 +146,7 @@ def _read_file(
     diffusion = resolve_process(published, schedule, prediction)
     requested = None if diffusion is published else diffusion
     if SOURCES[source].data_time:
-        process_notes = check_data_time(source, path, weights, requested)
+        process_notes = check_data_time(source, path, weights, requested, published.prediction)
     else:
         process_notes = check_process(path, weights, published, requested)
     loaded: LoadedModel = load_reference(source, weights.tensors, **arguments)

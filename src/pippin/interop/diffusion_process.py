@@ -56,6 +56,10 @@ def resolve_process(
     """
     if schedule is None and prediction is None:
         return published
+    if published.schedule == "flow" and (prediction or published.prediction) == "x0":
+        schedule, prediction = schedule or "flow", prediction or "x0"
+        if (schedule, prediction) == ("flow", published.prediction):
+            return replace(published)  # as given, not assumed
     if "flow" in (schedule, prediction):
         schedule, prediction = schedule or "flow", prediction or "flow"
     schedule = schedule or published.schedule
@@ -125,13 +129,18 @@ DDPM = DiffusionConfig(schedule="ddpm")
 
 
 def check_data_time(
-    source: str, path: Path, weights: WeightFile, requested: DiffusionConfig | None
+    source: str,
+    path: Path,
+    weights: WeightFile,
+    requested: DiffusionConfig | None,
+    prediction: PredictionType,
 ) -> tuple[str, ...]:
     """Notes about the assumed process of a class whose times run from 0 = noise to 1 = data.
 
     Args:
         source: name of the published class.
         path, weights, requested: as of :func:`check_process`.
+        prediction: prediction of the published class, flow or x0.
 
     Raises:
         ValueError: another process is given, or the file shows signs of one: REPA, or another
@@ -161,9 +170,10 @@ def check_data_time(
             )
     if len(stated) == len(FLOW_AS_PUBLISHED):
         return ()
+    predicted = "velocity" if prediction == "flow" else "clean image"
     return (
         "the file does not say its path and prediction: assuming the straight path and the "
-        "velocity, as the class was published",
+        f"{predicted}, as the class was published",
     )
 
 

@@ -19,9 +19,13 @@ from pippin.encoders.autoencoder import Autoencoder
 def plain_autoencoder(own: Autoencoder) -> AutoencoderKL:
     """Network whose latents, times its ``scaling_factor``, are pippin's normalised latents.
 
+    Args:
+        own: not of the identity ``pippin/pixels``, which has no AutoencoderKL.
+
     Returns:
         a copy in fp32. Its outputs differ from those of ``own`` by rounding only.
     """
+    assert isinstance(own.network, AutoencoderKL)
     shift, scale = (value.flatten().double() for value in (own.affine.shift, own.affine.scale))
     config = {key: value for key, value in own.network.config.items() if key[0] != "_"}
     config |= {"latents_mean": None, "latents_std": None, "shift_factor": 0.0}

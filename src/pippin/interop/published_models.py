@@ -11,7 +11,10 @@ from torch import Tensor
 
 from pippin.conditioning.conditioner import Prepared, keep_all
 from pippin.conditioning.config import LabelSemantic
+from pippin.denoisers.ddt.published import PUBLISHED as DDT
+from pippin.denoisers.denoiser import DecoupledDenoiser
 from pippin.denoisers.dit.published import PUBLISHED as DIT
+from pippin.denoisers.jit.published import PUBLISHED as JIT
 from pippin.denoisers.mdtv2.published import PUBLISHED as MDTV2
 from pippin.denoisers.mmdit.published import PUBLISHED as MMDIT
 from pippin.denoisers.pixart.published import PUBLISHED as PIXART
@@ -19,11 +22,20 @@ from pippin.denoisers.unet.published import PUBLISHED as UNET
 from pippin.denoisers.weights.arguments import Arguments, ModelSpec
 from pippin.denoisers.weights.formats import FixedPositions, PublishedFormat
 from pippin.interop.load_model import LoadedModel, load_model
+from pippin.interop.separate_guidance import Interval, guide, guide_velocity
 from pippin.nn.positions import sincos_2d
 from pippin.sampling.guidance import power_cosine
 from pippin.types import NUM_TIMES, Conditions, Masking, Prediction, TextFeatures
 
-SOURCES: dict[str, PublishedFormat] = {**DIT, **MDTV2, **PIXART, **MMDIT, **UNET}
+SOURCES: dict[str, PublishedFormat] = {
+    **DIT,
+    **MDTV2,
+    **PIXART,
+    **MMDIT,
+    **UNET,
+    **JIT,
+    **DDT,
+}
 """Published classes by name."""
 
 
@@ -50,7 +62,7 @@ def load_reference(
     """Load a published model's weights into a pippin model.
 
     Args:
-        source: dit, sit, lightningdit, mdtv2, pixart, pixart_ms, mmdit_sd3 or ldm_unet.
+        source: dit, sit, lightningdit, mdtv2, pixart, pixart_ms, mmdit_sd3, ldm_unet, jit or ddt.
         state_dict: tensors under the published names.
         constructor_arguments: arguments of the published class; others have its defaults.
 
@@ -97,22 +109,26 @@ class Reference(LoadedModel):
         enable_mask: bool = False,
         mask_noise: Tensor | None = None,
         mask_ratio_draw: Tensor | float | None = None,
+        s: Tensor | None = None,
     ) -> Tensor:
         """Output of the published ``forward``, including learned variance channels.
 
         Args:
             x: (N, C, H, W).
             t, timestep, timesteps: (N,), under the name and in the unit of the published class.
-            y: class ids (dit, sit, lightningdit, mdtv2; the null class is num_classes), caption
-                features (pixart) or the pooled vector (mmdit_sd3).
+            y: class ids (dit, sit, lightningdit, mdtv2, jit, ddt; the null class is num_classes),
+                caption features (pixart) or the pooled vector (mmdit_sd3).
             context: tokens (mmdit_sd3, ldm_unet).
             mask: mask of caption tokens (pixart), non-zero for tokens that are attended to.
             img_hw, aspect_ratio: image shape (pixart_ms).
             enable_mask, mask_noise, mask_ratio_draw: MDT's masked pass and its random numbers.
+            s: state of ddt's encoder from :meth:`state`; times and classes then have no effect.
 
         Raises:
             ValueError: an input that the model needs is missing.
         """
+        if s is not None:
+            return self._sign * self._decoupled().decode(x, s)
         time = next((v for v in (t, timestep, timesteps) if v is not None), None)
         if time is None:
             raise ValueError("the times are missing; give them as t, timestep or timesteps")
@@ -127,28 +143,69 @@ class Reference(LoadedModel):
         assert prediction.aux is not None
         return _concatenated(prediction.aux)
 
+    def state(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        """State that ddt's encoder passes to its decoder, (N, tokens, width).
+
+        Raises:
+            ValueError: a source without an encoder.
+        """
+        denoiser = self._decoupled()
+        times = self._times(torch.as_tensor(t).float().expand(len(x)))
+        prepared = self._prepare(len(x), y, None, None, None, None)
+        return denoiser.encode(x, prepared.at(times))
+
+    def _decoupled(self) -> DecoupledDenoiser:
+        denoiser = self.model.denoiser.decoupled()
+        if denoiser is None:
+            raise ValueError(f"{self.source} has no encoder with a state; ddt has one")
+        return denoiser
+
     def guided(
         self,
         x: Tensor,
         t: Tensor,
-        y: Tensor,
-        cfg_scale: Tensor | float,
-        cfg_interval: bool = False,
+        y: Tensor | None = None,
+        cfg_scale: Tensor | float = 1.0,
+        cfg_interval: bool | Interval = False,
         cfg_interval_start: Tensor | float = 0.0,
+        *,
+        y_guided: Tensor | None = None,
+        t_eps: Tensor | float = 0.05,
     ) -> Tensor:
         """Published guided call: halves of the batch are conditional and unconditional.
 
         The first half of ``x`` is used for both. Only the first three channels are guided; MDT's
         scale grows with time from 1 (Gao et al. 2023, power-cosine with exponent 4).
 
+        ddt and jit guide all channels of all rows, for the classes ``y_guided``; jit returns
+        velocities (data - noise).
+
         Args:
             cfg_interval, cfg_interval_start: of lightningdit: no guidance where the first row's
-                time is below the start.
+                time is below the start. Of jit: ``cfg_interval`` is (low, high), outside which a
+                row is not guided.
+            y_guided: class ids of jit and ddt, without the null class.
+            t_eps: of jit: smallest divisor of a velocity.
 
         Raises:
-            ValueError: a source whose published class has no such call, or no interval.
+            ValueError: a source whose published class has no such call, or no interval; or an
+                input is missing.
         """
         guided = SOURCES[self.source].guided
+        if guided in ("separate", "velocity"):
+            classes, null = _required("y_guided", y_guided), self.spec.num_classes
+            times = torch.as_tensor(t).float().expand(len(x))
+
+            def predict(y: Tensor) -> Tensor:
+                return self(x, times, y=y)
+
+            if guided == "separate":
+                return guide(predict, classes, null, cfg_scale)
+            interval = None if isinstance(cfg_interval, bool) else cfg_interval
+            return guide_velocity(
+                predict, x, times, classes, null, cfg_scale, interval, float(t_eps)
+            )
+        y = _required("y", y)
         if guided is None:
             having = " and ".join(name for name, one in SOURCES.items() if one.guided)
             raise ValueError(f"{self.source} has no guided call; {having} have one")

@@ -131,10 +131,12 @@ class SelfAttention(nn.Module):
         x: Float[Tensor, "batch tokens width"],
         bias: Float[Tensor, "_ heads tokens tokens"] | None = None,
         rotary: Rotary | None = None,
+        mask: Bool[Tensor, "batch tokens"] | None = None,
     ) -> Float[Tensor, "batch tokens width"]:
-        """Attend, with a bias of the scores and rotations where they are given, and project."""
+        """Attend, with a bias of the scores, rotations and a mask of the keys where they are
+        given, and project."""
         q, k, v = self.project_in(x, rotary)
-        return self.project_out(attend(q, k, v, bias=bias))
+        return self.project_out(attend(q, k, v, mask, bias=bias))
 
 
 @runtime_checkable

@@ -210,6 +210,7 @@ class AdaLNBlock(nn.Module):
         mask: Bool[Tensor, "batch condition_tokens"] | None,
         bias: Float[Tensor, "_ heads tokens tokens"] | None = None,
         rotary: Rotary | None = None,
+        key_mask: Bool[Tensor, "batch tokens"] | None = None,
     ) -> Tokens:
         """One block; (B, N, D) -> (B, N, D).
 
@@ -217,10 +218,11 @@ class AdaLNBlock(nn.Module):
             modulation: one vector per image or per token.
             bias: added to the scores of self-attention.
             rotary: rotations of the queries and keys of self-attention.
+            key_mask: True where self-attention may read a token.
         """
         (shift1, scale1, gate1), (shift2, scale2, gate2) = self._vectors(modulation)
         attended = modulate(self.norm_attention(x), shift1, scale1)
-        x = x + per_token(gate1) * self.attention(attended, bias, rotary)
+        x = x + per_token(gate1) * self.attention(attended, bias, rotary, key_mask)
         if self.cross is not None and self.norm_cross is not None:
             assert tokens is not None
             x = x + self.cross(self.norm_cross(x), tokens, mask)

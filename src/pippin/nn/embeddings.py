@@ -38,6 +38,15 @@ def from_patches(
     return x.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
 
 
+def from_channel_patches(
+    x: Float[Tensor, "batch tokens features"], grid: tuple[int, int], patch_size: int
+) -> Latents:
+    """Inverse of :func:`to_patches`: values of a patch are ordered (channel, row, column)."""
+    # (B, gh * gw, C * p * p) -> (B, gh, gw, C, p, p) -> (B, C, gh, p, gw, p)
+    x = x.unflatten(1, grid).unflatten(-1, (-1, patch_size, patch_size))
+    return x.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
+
+
 def patch_grid(x: Latents, patch_size: int) -> tuple[int, int]:
     """(rows, columns) of patches."""
     return x.shape[-2] // patch_size, x.shape[-1] // patch_size

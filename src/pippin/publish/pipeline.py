@@ -20,6 +20,7 @@ from torch import Tensor
 from pippin.config import ConfigError
 from pippin.denoisers.weights.arguments import ModelSpec
 from pippin.encoders.autoencoder import Autoencoder
+from pippin.encoders.config import PIXELS
 from pippin.interop.convert import model_spec
 from pippin.interop.diffusers_config import class_of, to_scheduler
 from pippin.interop.diffusers_format import SCHEDULER_FILE, Exported, to_diffusers, write_denoiser
@@ -86,6 +87,8 @@ def write_pipeline(facts: CardFacts, out: Path, *, text_encoders: bool = True) -
 def _plan(facts: CardFacts, tensors: Mapping[str, Tensor]) -> tuple[_Plan | None, list[str]]:
     """Pipeline of diffusers, or None and the reasons."""
     located = facts.trained.located
+    if located.autoencoder.source == PIXELS:
+        return None, [f"autoencoder.source {PIXELS} is the identity, and pipelines need a VAE"]
     try:
         spec = model_spec(located, tensors)
         to_scheduler(spec.diffusion)

@@ -182,6 +182,11 @@ def _check_scene(recipe: Recipe) -> None:
     )
 
 
+def _check_tokens(recipe: Recipe) -> None:
+    """Refuse a number of condition tokens that the denoiser cannot read."""
+    recipe.denoiser.check_tokens(getattr(recipe.conditioning.semantic, "num_tokens", 1))
+
+
 def _check_buckets(recipe: Recipe) -> None:
     """Refuse buckets for a denoiser with learned positions for one grid."""
     data, denoiser = recipe.data, recipe.denoiser
@@ -244,6 +249,7 @@ _CHECKS: tuple[Callable[[Recipe], None], ...] = (
     _check_augmentation,
     _check_correlation,
     _check_scene,
+    _check_tokens,
     _check_buckets,
     _check_resolution,
 )

@@ -7,18 +7,22 @@ from pippin.conditioning.config import (
     ConditioningConfig,
     ConstantGate,
     ControlConfig,
+    LabelSemantic,
     Mechanism,
     PowerCosineGate,
     TextSemantic,
 )
 from pippin.config import replace_at
-from pippin.data.config import OpenMojiConfig
+from pippin.data.config import CacheConfig, OpenMojiConfig
+from pippin.denoisers.ddt.config import ddt
 from pippin.denoisers.dit.config import dit
+from pippin.denoisers.jit.config import X_PREDICTION, jit
 from pippin.denoisers.mdtv2.config import mdtv2
 from pippin.denoisers.mmdit.config import mmdit
 from pippin.denoisers.pixart.config import pixart
 from pippin.denoisers.unet.config import unet
 from pippin.diffusion.config import DiffusionConfig, LogitNormalTime
+from pippin.encoders.config import PIXELS, AutoencoderConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
@@ -182,6 +186,58 @@ def unet_entangled() -> Recipe:
 def unet_disentangled() -> Recipe:
     """Latent diffusion's UNet with cross-attention to class tokens."""
     return replace(mmdit_disentangled(), denoiser=unet("tiny", qk_norm=True))
+
+
+def jit_entangled() -> Recipe:
+    """JiT on latents, without condition tokens."""
+    return replace(mmdit_entangled(), denoiser=jit("tiny", context=False, patch_size=2))
+
+
+def jit_disentangled() -> Recipe:
+    """JiT on latents, with class tokens in context."""
+    return replace(mmdit_disentangled(), denoiser=jit("tiny", context=True, patch_size=2))
+
+
+def in_pixels(recipe: Recipe) -> Recipe:
+    """Recipe of JiT for pixels: no autoencoder, prediction of x0 with the loss of the velocity
+    (Li & He 2025), and 32 pixels in patches of 4, as many tokens as 64 pixels in latents."""
+    return replace(
+        recipe,
+        data=replace_at(recipe.data, "resolution", 32),
+        autoencoder=AutoencoderConfig(source=PIXELS),
+        cache=CacheConfig(dtype="float16"),  # levels of 255 survive
+        diffusion=X_PREDICTION,
+        denoiser=replace_at(recipe.denoiser, "patch_size", 4),
+    )
+
+
+def jit_pixels() -> Recipe:
+    """JiT on pixels with its own conditioning: the class by modulation, and as one token that is
+    repeated in context; control constant in time."""
+    base = mmdit_attention_modulation()
+    semantic = LabelSemantic(num_tokens=1)
+    return in_pixels(
+        replace(
+            base,
+            conditioning=replace(base.conditioning, semantic=semantic),
+            denoiser=jit("tiny", context=True, context_repeats=4),
+        )
+    )
+
+
+def jit_pixels_disentangled() -> Recipe:
+    """JiT on pixels with class tokens in context only."""
+    return in_pixels(jit_disentangled())
+
+
+def ddt_entangled() -> Recipe:
+    """DDT, whose encoder reads class and control by modulation."""
+    return replace(mmdit_entangled(), denoiser=ddt("tiny"))
+
+
+def ddt_disentangled() -> Recipe:
+    """DDT with cross-attention to class tokens in its encoder."""
+    return replace(mmdit_disentangled(), denoiser=ddt("tiny", cross_attention=True))
 
 
 MINILM = TextSemantic(token_features=384, num_tokens=24, padding="noisy_replicate")

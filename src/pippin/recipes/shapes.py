@@ -13,7 +13,7 @@ from pippin.data.config import CropConfig, ShapesConfig
 from pippin.diffusion.config import DiffusionConfig
 from pippin.encoders.config import AutoencoderConfig
 from pippin.recipes import openmoji
-from pippin.recipes.openmoji import with_text
+from pippin.recipes.openmoji import in_pixels, with_text
 from pippin.recipes.recipe import Recipe
 
 PAIRS: dict[str, tuple[Callable[[], Recipe], Callable[[], Recipe]]] = {
@@ -22,6 +22,8 @@ PAIRS: dict[str, tuple[Callable[[], Recipe], Callable[[], Recipe]]] = {
     "mdtv2": (openmoji.mdtv2_disentangled, openmoji.mdtv2_entangled),
     "pixart": (openmoji.pixart_disentangled, openmoji.pixart_entangled),
     "unet": (openmoji.unet_disentangled, openmoji.unet_entangled),
+    "jit": (openmoji.jit_disentangled, openmoji.jit_entangled),
+    "ddt": (openmoji.ddt_disentangled, openmoji.ddt_entangled),
 }
 """Denoiser -> recipes on OpenMoji, disentangled and entangled."""
 AUTOENCODER = "pippin/shapes-f4"
@@ -59,6 +61,7 @@ def recipes() -> dict[str, Callable[[], Recipe]]:
         builders[f"shapes/{name}-disentangled-text"] = _deferred(
             disentangled, on_shapes, with_captions
         )
+    builders["shapes/jit-pixels"] = _deferred(openmoji.jit_pixels, on_shapes, in_pixels)
     return builders
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pippin.config import ConfigError, suggest_names
 from pippin.plugins import load_plugins
 from pippin.recipes import custom as folder
-from pippin.recipes import openmoji, paper, published, shapes
+from pippin.recipes import openmoji, paper, published, published_flow, shapes
 from pippin.recipes.openmoji import with_text
 from pippin.recipes.recipe import Recipe
 from pippin.system.files import read_regular
@@ -34,6 +34,12 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "openmoji/pixart-entangled": openmoji.pixart_entangled,
     "openmoji/unet-disentangled": openmoji.unet_disentangled,
     "openmoji/unet-entangled": openmoji.unet_entangled,
+    "openmoji/jit-disentangled": openmoji.jit_disentangled,
+    "openmoji/jit-entangled": openmoji.jit_entangled,
+    "openmoji/jit-pixels": openmoji.jit_pixels,
+    "openmoji/jit-pixels-disentangled": openmoji.jit_pixels_disentangled,
+    "openmoji/ddt-disentangled": openmoji.ddt_disentangled,
+    "openmoji/ddt-entangled": openmoji.ddt_entangled,
     "openmoji/mmdit-disentangled-text": lambda: with_text(openmoji.mmdit_disentangled()),
     "openmoji/mmdit-disentangled-text-styles": openmoji.mmdit_disentangled_text_styles,
     "openmoji/mmdit-entangled-text": openmoji.mmdit_entangled_text,
@@ -41,6 +47,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "openmoji/mdtv2-disentangled-text": lambda: with_text(openmoji.mdtv2_disentangled()),
     "openmoji/pixart-disentangled-text": lambda: with_text(openmoji.pixart_disentangled()),
     "openmoji/unet-disentangled-text": lambda: with_text(openmoji.unet_disentangled()),
+    "openmoji/jit-disentangled-text": lambda: with_text(openmoji.jit_disentangled()),
+    "openmoji/ddt-disentangled-text": lambda: with_text(openmoji.ddt_disentangled()),
     **shapes.recipes(),
     "folder/mmdit-disentangled-text": lambda: with_text(folder.mmdit_disentangled()),
     "folder/mmdit-disentangled": folder.mmdit_disentangled,
@@ -61,6 +69,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "published/pixart-xl-512": published.pixart_xl_512,
     "published/mmdit-sd3-d24-256": published.mmdit_sd3_d24_256,
     "published/ldm-4-imagenet-256": published.ldm_4_imagenet_256,
+    "published/jit-b-256": published_flow.jit_b_256,
+    "published/ddt-xl-256": published_flow.ddt_xl_256,
     **paper.recipes(),
 }
 

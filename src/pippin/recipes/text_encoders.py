@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pippin.conditioning.config import Mechanism, TextSemantic
-from pippin.config import ConfigError, replace_at, suggest_names
+from pippin.config import ConfigError, suggest_names
 from pippin.encoders.text_configs import KINDS, text_values
 from pippin.recipes.recipe import Recipe
 from pippin.system.files import read_regular
@@ -62,8 +62,8 @@ def with_text_encoder(recipe: Recipe, name: str) -> Recipe:
     else:
         rules, semantic = _text_rules(), _new_semantic(recipe, facts)
     denoiser = recipe.denoiser
-    if getattr(denoiser, "cross_attention", None) is False and "text" in rules:
-        denoiser = replace_at(denoiser, "cross_attention", True)
+    if "text" in rules:
+        denoiser = denoiser.with_tokens()
     if semantic.projection == "none" and semantic.token_features is not None:
         denoiser = denoiser.with_projected_width(semantic.token_features)
     return replace(

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from pippin.conditioning.config import ConditioningConfig, ControlConfig, TextSemantic
+from pippin.denoisers.ddt.config import ddt
 from pippin.denoisers.dit.config import DiTConfig, dit
 from pippin.denoisers.mdtv2.config import mdtv2
 from pippin.denoisers.mmdit.config import mmdit
@@ -21,6 +22,7 @@ CLIP = ConditioningConfig(
     rules={"text": "attention"},
     control=ControlConfig(high=(), low=()),
 )
+JIT = get_recipe("published/jit-b-256")
 
 
 def macs(config, side, channels):
@@ -69,6 +71,8 @@ def test_the_published_size():
             674.96,
             118.6,
         ),
+        (JIT.denoiser, JIT.conditioning, (3, 256, 256), 131.89, 25.22),
+        (ddt("XL"), CONDITIONING, (4, 32, 32), 674.65, 131.48),
         (mdtv2("XL", (16, 16), learn_variance=True), CONDITIONING, (4, 32, 32), 742.26, 129.49),
         (
             mdtv2("XL", (16, 16), learn_variance=True, mask_ratio=None),

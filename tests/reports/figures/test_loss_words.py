@@ -47,6 +47,9 @@ def test_time_density_weight_and_further_terms_are_stated():
     words = training_loss_words({"run": UNIFORM | {"diffusion.prediction": "eps"} | extra})
     assert "weighted by min-SNR (gamma 5)" in words.explanation
     assert "plus the variational bound and the same of the masked pass" in words.explanation
+    velocity = {"diffusion.loss_weight.kind": "velocity", "diffusion.loss_weight.floor": 0.05}
+    words = training_loss_words({"run": UNIFORM | {"diffusion.prediction": "x0"} | velocity})
+    assert "weighted by that of the velocity (sigma at least 0.05)" in words.explanation
     assert "None" not in training_loss_words({"run": {}}).explanation
 
 

@@ -149,17 +149,31 @@ def class_conditional(args: Arguments, denoiser: DenoiserConfig, side: int) -> M
     )
 
 
-def transformer_arguments(args: Arguments) -> dict[str, Any]:
-    heads_given = args.has("num_heads")
-    width = args.take("hidden_size", XL_WIDTH)
-    if width != XL_WIDTH and not heads_given:
+def take_width(args: Arguments, default: int, heads: str = "num_heads") -> int:
+    """Read ``hidden_size``, which needs the number of heads beside it.
+
+    Args:
+        args: arguments of the class.
+        default: default of the class.
+        heads: name of the argument with the number of heads.
+
+    Raises:
+        ValueError: another width than the default, and no number of heads.
+    """
+    heads_given = args.has(heads)
+    width: int = args.take("hidden_size", default)
+    if width != default and not heads_given:
         raise ValueError(
-            f"{args.source}: hidden_size={width} without num_heads: weights do not contain the "
-            "number of heads; give num_heads too (S 6, B 12, L and XL 16)"
+            f"{args.source}: hidden_size={width} without {heads}: weights do not contain the "
+            f"number of heads; give {heads} too (S 6, B 12, L and XL 16)"
         )
+    return width
+
+
+def transformer_arguments(args: Arguments) -> dict[str, Any]:
     return {
+        "width": take_width(args, XL_WIDTH),
         "depth": args.take("depth", 28),
-        "width": width,
         "num_heads": args.take("num_heads", 16),
         "patch_size": args.take("patch_size", 2),
         "mlp_ratio": args.take("mlp_ratio", 4.0),

@@ -57,9 +57,10 @@ class PublishedFormat:
     """Argument with the caption's tokens; a class-conditional model has class ids in ``y``."""
     pooled: bool = False
     """True if ``y`` is the pooled vector of the caption."""
-    guided: Literal["constant", "interval", "power-cosine"] | None = None
+    guided: Literal["constant", "interval", "power-cosine", "separate", "velocity"] | None = None
     """Scale of the published guided call: constant, constant with an interval of times, or growing
-    with time; None: no such call."""
+    with time. separate, velocity: see :mod:`pippin.interop.separate_guidance`. None: no such
+    call."""
     data_time: bool = False
     """True if published times run from 0 = noise to 1 = data, and with them flow predictions
     (data - noise)."""

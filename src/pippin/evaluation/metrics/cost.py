@@ -73,7 +73,8 @@ def trial_outputs(
     tokens = None
     if conditioner.has_tokens:
         tokens = torch.empty(batch, conditioner.num_tokens, widths.token, **trained)
-    embedded = Embedded(tokens=tokens, modulation=torch.empty(batch, widths.modulation, **trained))
+    modulation, time = (torch.empty(batch, widths.modulation, **trained) for _ in range(2))
+    embedded = Embedded(tokens=tokens, modulation=modulation, time=time)
     x_t = torch.empty(batch, *latent_shape, device=device)
     count = model.denoiser.num_maskable(latent_shape) if training else 0
     order = torch.empty(batch, count, device=device)

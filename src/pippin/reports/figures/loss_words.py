@@ -109,7 +109,11 @@ def _times(settings: Settings) -> str:
 
 
 def _weight(settings: Settings) -> str:
-    if settings.get("diffusion.loss_weight.kind") != "min-snr":
+    kind = settings.get("diffusion.loss_weight.kind")
+    if kind == "velocity":
+        floor = _number(settings.get("diffusion.loss_weight.floor"))
+        return f"that of the velocity (sigma at least {floor})"
+    if kind != "min-snr":
         return ""
     return f"min-SNR (gamma {_number(settings.get('diffusion.loss_weight.gamma'))})"
 

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration of DDT, and its sizes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pippin.config import ConfigError
+from pippin.denoisers.config import SIZES, SizeName, TransformerConfig
+from pippin.nn.config import BlockLayers
+from pippin.settings.bounds import at_least
+
+
+@dataclass(frozen=True, kw_only=True)
+class DDTConfig(TransformerConfig):
+    """DDT, the decoupled diffusion transformer (Wang et al. 2025)."""
+
+    kind: Literal["ddt"] = "ddt"
+    qk_norm: bool = True
+    encoder_depth: int
+    """Number of blocks of the condition encoder; the others are the velocity decoder."""
+    cross_attention: bool = False
+    """Add cross-attention to condition tokens in the blocks of the encoder; our addition."""
+
+    def __post_init__(self) -> None:
+        """Refuse an encoder without a decoder, and settings that rotary positions exclude."""
+        super().__post_init__()
+        at_least(self, "denoiser", 1, "encoder_depth")
+        if self.encoder_depth >= self.depth:
+            raise ConfigError(
+                "denoiser.encoder_depth must be below denoiser.depth, which counts the blocks of "
+                f"encoder and decoder; got {self.encoder_depth} and {self.depth}"
+            )
+        if self.width // self.num_heads % 4:
+            raise ConfigError(
+                "denoiser.width / denoiser.num_heads must be a multiple of 4 for rotary "
+                f"positions; got {self.width} / {self.num_heads}"
+            )
+        if self.base_grid is not None:
+            raise ConfigError(
+                "denoiser.base_grid has no use in ddt, whose positions cover the same range on "
+                f"every grid: leave it out; got {self.base_grid}"
+            )
+
+    @property
+    def encoder_layers(self) -> BlockLayers:
+        """Layers of the encoder's blocks."""
+        return self._layers(modulation_silu=True)
+
+    @property
+    def decoder_layers(self) -> BlockLayers:
+        """Layers of the decoder's blocks, whose modulation has passed SiLU before."""
+        return self._layers(modulation_silu=False)
+
+    def _layers(self, *, modulation_silu: bool) -> BlockLayers:
+        return BlockLayers(
+            norm="rms",
+            mlp="swiglu",
+            mlp_bias=False,
+            qk_norm=self.qk_norm,
+            qkv_bias=False,
+            modulation_silu=modulation_silu,
+        )
+
+    @property
+    def shape_text(self) -> str:
+        """Depths of encoder and decoder, and width."""
+        return f"{self.encoder_depth} + {self.depth - self.encoder_depth} x {self.width}"
+
+    def with_grid(self, side: int, base: int) -> "DDTConfig":
+        """The same: positions cover one range on every grid."""
+        return self
+
+    def latent_channels(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+        """Channels of a patch, which the first layer reads as one vector."""
+        return shapes["denoiser.patches.encoder.linear.weight"][1] // self.patch_size**2
+
+
+_ENCODER_DEPTHS: dict[SizeName, int] = {"tiny": 3, "S": 8, "B": 8, "L": 20, "XL": 22}
+"""B, L and XL are the paper's, 8 + 4, 20 + 4 and 22 + 6 blocks; tiny and S are our choice."""
+
+
+def ddt(size: SizeName, **settings: Any) -> DDTConfig:
+    """DDT of a named size."""
+    settings = {"encoder_depth": _ENCODER_DEPTHS[size]} | settings
+    return DDTConfig(**SIZES[size]._asdict(), **settings)
