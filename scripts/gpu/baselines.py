@@ -8,7 +8,6 @@ from typing import get_args
 
 import torch
 from gpu.models import draw_model
-from gpu.published_dit import PublishedDiT
 from gpu.section import Context, Settings, Task
 from rich.console import Console
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from pippin.bench.against import CHANNELS, NUM_CLASSES, Pair, ThroughputComparison, compare_pair
 from pippin.bench.config import AgainstConfig, Kind
 from pippin.bench.record import Spread
+from pippin.bench.scaling.published_dit import PublishedDiT
 from pippin.denoisers.config import TransformerConfig
 from pippin.denoisers.dit.published import PUBLISHED
 from pippin.denoisers.weights.tensor_table import shapes_of, to_source
@@ -68,13 +68,16 @@ class PublishedPair(DevicePair):
         assert isinstance(denoiser, TransformerConfig)
         with torch.device(self.device):
             reference = PublishedDiT(
-                side=side,
-                channels=CHANNELS,
-                width=denoiser.width,
+                input_size=side,
+                patch_size=denoiser.patch_size,
+                in_channels=CHANNELS,
+                hidden_size=denoiser.width,
                 depth=denoiser.depth,
                 num_heads=denoiser.num_heads,
+                mlp_ratio=denoiser.mlp_ratio,
                 num_classes=NUM_CLASSES,
-            )
+                learn_sigma=False,
+            ).eval()
         table = PUBLISHED["dit"].table(denoiser, shapes_of(model))
         weights = to_source(table, model.state_dict(), shapes_of(reference))
         reference.load_state_dict(weights | {"pos_embed": reference.pos_embed})

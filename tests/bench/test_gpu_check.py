@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from cuda_rehearsal import rehearsal
-from safetensors import safe_open
 
 from pippin.bench.config import BenchConfig
 from pippin.denoisers.dit.config import DiTConfig
@@ -34,7 +33,7 @@ def script():
 @pytest.fixture
 def parts(script, monkeypatch):
     """Its modules by name, for one denoiser of two blocks."""
-    names = ("agreement", "training", "drawing", "section", "models", "study", "published_dit")
+    names = ("agreement", "training", "drawing", "section", "models", "study")
     modules = {name: importlib.import_module(f"gpu.{name}") for name in names}
     for name in ("agreement", "training", "drawing"):
         monkeypatch.setattr(modules[name], "KINDS", ("dit",))
@@ -210,21 +209,6 @@ def test_a_study_needs_the_time_of_a_run(parts, tmp_path, monkeypatch):
         list(parts.study.tasks(context))
     monkeypatch.setattr(parts.study, "minutes_of_a_run", lambda *_: 5.0)
     assert [task.name for task in parts.study.tasks(context)] == ["control, demo"]
-
-
-def test_the_plain_dit_gives_the_published_outputs(parts):
-    with safe_open(ROOT / "tests" / "golden" / "dit.safetensors", "pt") as file:
-        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    model = parts.published_dit.PublishedDiT(
-        side=8, channels=4, width=64, depth=3, num_heads=4, num_classes=10, outputs=8
-    )
-    computed = model.pos_embed.clone()
-    weights = {n.removeprefix("weights."): v for n, v in tensors.items() if "weights." in n}
-    model.load_state_dict(weights)
-    torch.testing.assert_close(computed, model.pos_embed, rtol=0, atol=1e-6)
-    x, t, y = (tensors[f"inputs.{name}"] for name in "xty")
-    with torch.no_grad():
-        torch.testing.assert_close(model(x, t, y), tensors["outputs.sample"], rtol=0, atol=1e-5)
 
 
 def test_the_published_dit_is_timed_with_equal_weights(script, tmp_path, monkeypatch):
