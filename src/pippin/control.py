@@ -295,13 +295,15 @@ PROBED_CONTROLS: tuple[str, ...] = tuple(
 """Controls whose drift and effect can be measured, in the order of reports."""
 
 
+_RECORDED: tuple[str, ...] = tuple(entry.name for entry in fields(Control))
+
+
 def recorded_fields(names: Iterable[str]) -> tuple[str, ...]:
     """Fields of :class:`Control` that these fields are computed from, each once."""
-    control_names = {entry.name for entry in fields(Control)}
     sources = [
         source
         for name in names
         for source in (name, *CONTROL_FIELDS[name].sources)
-        if source in control_names
+        if source in _RECORDED
     ]
     return tuple(dict.fromkeys(sources))

@@ -52,6 +52,8 @@ def gate_value(gate: Gate, t: Times, log_snr: LogSnr | None = None) -> Times:
 def unit_values(name: str, control: ControlBatch) -> Float[Tensor, "batch parts"]:
     """Values of a field mapped to [0, 1] by its declared range.
 
+    Compiled code does not check values: reading them would break its graph.
+
     Raises:
         ValueError: the field is missing, or a value lies outside its declared range.
     """
@@ -66,7 +68,8 @@ def unit_values(name: str, control: ControlBatch) -> Float[Tensor, "batch parts"
         value = control[name].float()
     if field.relative_to is not None:
         value = value / control[field.relative_to]
-    if bool(((value < field.low) | (value > field.high)).any()):
+    outside = (value < field.low) | (value > field.high)
+    if not torch.compiler.is_compiling() and bool(outside.any()):
         numbers = value.flatten().tolist()
         raise ValueError(
             f"control {name!r} must lie in [{field.low}, {field.high}] ({field.unit}); "

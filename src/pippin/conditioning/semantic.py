@@ -30,10 +30,13 @@ class LabelTable(nn.Module):
     ) -> Float[Tensor, "batch width"]:
         """Look up the vectors of class ids.
 
+        Compiled code does not check ids: reading them would break its graph.
+
         Raises:
             ValueError: an id outside [0, num_classes); ``keep`` = False gives the null class.
         """
-        if bool(((label < 0) | (label >= self.num_classes)).any()):
+        outside = (label < 0) | (label >= self.num_classes)
+        if not torch.compiler.is_compiling() and bool(outside.any()):
             raise ValueError(
                 f"class ids must lie in [0, {self.num_classes}); got {sorted(set(label.tolist()))}"
             )

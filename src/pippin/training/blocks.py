@@ -20,14 +20,20 @@ MAX_SHAPES = 8
 """Number of batch shapes that a block is compiled for: training, validation, previews, ..."""
 
 
-def compile_blocks(denoiser: DenoiserConfig, blocks: Iterable[nn.Module]) -> None:
+def compile_blocks(
+    denoiser: DenoiserConfig, blocks: Iterable[nn.Module], *, shapes_vary: bool = False
+) -> None:
     """Compile each block separately.
 
     Blocks of one class share their code object, and torch counts compilations per code object:
-    with blocks that differ, as in a UNet, its limit of 8 is reached at once and the rest would
-    stay eager. The denoiser says whether shapes vary: a UNet's are static, or torch would treat
-    differing blocks as one with dynamic shapes. MDTv2's vary: each step masks another share of
-    tokens.
+    with blocks that differ, as in a UNet, its limits (8, and 256 in all) are reached soon and the
+    rest would stay eager. The denoiser says whether shapes vary: a UNet's are static, or torch
+    would treat differing blocks as one with dynamic shapes. MDTv2's vary: each step masks another
+    share of tokens.
+
+    Where steps differ in shape, as with aspect-ratio buckets, static blocks would be compiled for
+    each shape; they are compiled once, for dynamic shapes. Other blocks are compiled twice: for
+    the first shape, and at the second one for all others.
 
     Under DDP torch would split a block at the end of a gradient bucket, to overlap its all-reduce
     with the rest of the backward pass, and refuse checkpointed blocks. Buckets are reduced
@@ -36,13 +42,16 @@ def compile_blocks(denoiser: DenoiserConfig, blocks: Iterable[nn.Module]) -> Non
     Args:
         denoiser: the denoiser that owns the blocks.
         blocks: its modules, of pippin or of another implementation.
+        shapes_vary: whether training steps differ in the sides of their latents.
     """
     modules = list(blocks)
-    config = torch._dynamo.config
-    config.recompile_limit = max(config.recompile_limit, MAX_SHAPES * len(modules))
+    config, limit = torch._dynamo.config, MAX_SHAPES * len(modules)
+    config.recompile_limit = max(config.recompile_limit, limit)
+    config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, limit)
     config.optimize_ddp = False
+    dynamic = denoiser.dynamic_shapes
     for block in modules:
-        block.compile(dynamic=denoiser.dynamic_shapes)
+        block.compile(dynamic=True if shapes_vary and dynamic is False else dynamic)
 
 
 def checkpoint_blocks(blocks: nn.ModuleList, every: int) -> None:

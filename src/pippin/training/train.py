@@ -336,7 +336,9 @@ def build_trainer(
         model = components.model_with_null()
     checkpoint_blocks(model.denoiser.blocks, recipe.train.gradient_checkpointing)
     if recipe.train.compile:
-        compile_blocks(recipe.denoiser, model.denoiser.blocks)
+        compile_blocks(
+            recipe.denoiser, model.denoiser.blocks, shapes_vary=has_buckets(recipe.data)
+        )
     return Trainer(
         model,
         Objective(recipe.diffusion),
