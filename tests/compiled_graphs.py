@@ -35,7 +35,9 @@ from pippin.training.blocks import compile_blocks
 from pippin.types import Batch, Conditions, Prediction, TextFeatures, stack_controls
 
 ROWS, CLASSES, CHANNELS, TOKENS, FEATURES = 4, 3, 4, 5, 12
-SMALL = {"depth": 2, "width": 16, "num_heads": 2}
+SMALL = {"depth": 1, "width": 16, "num_heads": 2}
+MMDIT = SMALL | {"depth": 2}
+"""Its last block differs."""
 MDT = SMALL | {"depth": 3, "decoder_depth": 1, "grid": (4, 4)}
 UNET = {
     "channels": 8,
@@ -61,8 +63,8 @@ CASES = {
     "mdtv2 of text": (MDTv2Config(**MDT, cross_attention=True), TEXT),
     "pixart of classes": (PixArtConfig(**SMALL, qk_norm=True), BY_ATTENTION),
     "pixart of text": (PixArtConfig(**SMALL, learn_variance=True), TEXT),
-    "mmdit of classes": (MMDiTConfig(**SMALL), BY_ATTENTION),
-    "mmdit of text": (MMDiTConfig(**SMALL), TEXT),
+    "mmdit of classes": (MMDiTConfig(**MMDIT), BY_ATTENTION),
+    "mmdit of text": (MMDiTConfig(**MMDIT), TEXT),
     "unet of classes": (UNetConfig(**UNET), BY_ATTENTION),
     "unet of text": (UNetConfig(**UNET), TEXT),
 }

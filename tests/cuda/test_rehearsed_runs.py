@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import transformers
-from cuda_rehearsal import WAITS, rehearsal
+from cuda_rehearsal import WAITS, _IdleStream, rehearsal
 from rich.console import Console
 from small_models import KINDS
 from small_trainer import CONFIG, batches
@@ -99,6 +99,27 @@ def test_a_step_waits_once_for_loss_and_norm(name, tmp_path):
     assert set(mode.waits) <= set(WAITS)
 
 
+def test_the_next_batch_is_fetched_before_the_wait(tmp_path, monkeypatch):
+    """While the GPU still computes the step."""
+    denoiser, diffusion, conditioning, _ = given()
+    config, fetched = replace(CONFIG, images=24, checkpoint_every=24), []
+
+    def watched(mode):
+        for batch in batches():
+            fetched.append(mode.waits[STEP])
+            yield batch
+
+    with rehearsal() as mode:
+        monkeypatch.setattr(_IdleStream, "query", lambda _: False)
+        model = build_model(conditioning, denoiser, num_classes=3, latent_channels=4, seed=0)
+        trainer = Trainer(
+            model.to("cuda"), Objective(diffusion), conditioning, config, seed=0, folder=tmp_path
+        )
+        trainer.train(watched(mode))
+    assert fetched == [0, 0, 1]
+    assert set(mode.waits) <= set(WAITS)
+
+
 def test_training(recipe, tmp_path):
     """With cache, validation and previews."""
     train_config = replace(recipe.train, images=32, precision="bf16")
@@ -156,14 +177,22 @@ def test_sampling_waits_for_the_images_of_a_batch(solver, guidance, loaded):
 
 
 def test_evaluation(finished_run, recipe, tmp_path):
-    parts = ("held-out", "quality", "drift")
+    """With the search of the best scale."""
+    parts = ("held-out", "quality", "drift", "best scale")
     evaluation = replace(
-        recipe.evaluation, parts=parts, num_samples=8, drift_pairs=1, loss_log_snrs=(0.0,)
+        recipe.evaluation,
+        parts=parts,
+        num_samples=8,
+        drift_pairs=1,
+        loss_log_snrs=(0.0,),
+        scales=(1.0, 3.0),
+        scale_samples=4,
     )
     with rehearsal() as mode:
         run = load_run(finished_run, recipe=on_cuda(replace(recipe, evaluation=evaluation)))
         measures = evaluate_run(run, tmp_path)
-    assert {"KID-efflite0", "held-out loss"} <= {measure.name for measure in measures}
+    expected = {"KID-efflite0", "held-out loss", "best semantic scale"}
+    assert expected <= {measure.name for measure in measures}
     assert set(mode.waits) <= set(WAITS)
 
 

@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pippin.distributed.attempts import process_group_options
 from pippin.distributed.ranks import get_world_size
+from pippin.system.device import to_device
 from pippin.system.signals import STOPS, TrainingDivergedError, TrainingStoppedError
 from pippin.system.workers.processes import end_with_launcher
 
@@ -200,6 +201,7 @@ def sync_step_status(
     world: World, loss: Tensor, norm: Tensor, stop_signal: int | None, save_failed: bool
 ) -> StepStatus:
     """Share each rank's status in one all-reduce, so that no rank waits for one that has exited.
+    The CPU waits for a GPU once, for all numbers together.
 
     Args:
         world: the ranks.
@@ -211,13 +213,13 @@ def sync_step_status(
     if world.size == 1:
         loss_value, norm_value = torch.stack([loss, norm]).tolist()
         return StepStatus(loss=loss_value, norm=norm_value)
-    flags = loss.new_tensor([save_failed, *(stop_signal == signal for signal in STOPS)])
-    total, failed, *stops = world.all_reduce_sum(
-        torch.cat([loss.double()[None], flags.double()])
-    ).tolist()
+    flags = [save_failed, *(stop_signal == signal for signal in STOPS)]
+    here = to_device(torch.tensor(flags, dtype=torch.float64), loss.device)
+    shared = world.all_reduce_sum(torch.cat([loss.double()[None], here]))
+    norm_value, total, failed, *stops = torch.cat([norm.double()[None], shared]).tolist()
     return StepStatus(
         loss=total / world.size,
-        norm=float(norm),
+        norm=norm_value,
         stop=next((signal for signal, count in zip(STOPS, stops, strict=True) if count), None),
         save_failed=failed > 0,
     )
