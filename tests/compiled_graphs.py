@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What torch.compile captures of small models: graphs, and how often it compiles.
+"""Traces of small models by torch.compile: graphs without a break, and the number of compilations.
 
 A program of its own, whose package is imported without the checks of signatures: torch would trace
-these too. Graphs run as they are captured, so numbers are those of eager code, bit for bit. A break
-of a graph is an error.
+those too. Graphs run as captured, so numbers are those of eager code, bit for bit. A break in a
+graph is an error.
+
+    python tests/compiled_graphs.py                     # everything, in several minutes
+    python tests/compiled_graphs.py "blocks:dit of text" solver:heun
 """
 
 import json
 import sys
-import time
 import warnings
 from functools import partialmethod
 from unittest.mock import patch
@@ -131,12 +133,15 @@ def trace_loss(name):
     loss = BatchLoss(model, Objective(DiffusionConfig()), "fp32")
     compiled = torch.compile(loss, backend=graphs, fullgraph=True, dynamic=False)
     batch, draws = step_of(name, model, SQUARE)
-    return {"equal": torch.equal(compiled(batch, draws), loss(batch, draws)), "graphs": len(graphs)}
+    return {
+        "equal": torch.equal(compiled(batch, draws), loss(batch, draws)),
+        "graphs": len(graphs),
+    }
 
 
 def trace_blocks(name):
     """Number of graphs after each step of a run whose blocks are compiled as pippin does."""
-    (denoiser, conditioning), model, graphs = CASES[name], model_of(name), Graphs()
+    (denoiser, _), model, graphs = CASES[name], model_of(name), Graphs()
     sides = (SQUARE,) * 4 if isinstance(denoiser, MDTv2Config) else BUCKETS
     with patch.object(torch.nn.Module, "compile", partialmethod(compiled_whole, graphs)):
         compile_blocks(denoiser, model.denoiser.blocks, shapes_vary=len(set(sides)) > 1)
@@ -166,9 +171,7 @@ def trace_solver(name):
     def terms(keys):
         def predict(x, t):
             waves = (x * t[:, None, None, None] / 1000).sin()
-            return {
-                key: Prediction(mean=calls[key] * waves, variance=waves.cos()) for key in keys
-            }
+            return {key: Prediction(mean=calls[key] * waves, variance=waves.cos()) for key in keys}
 
         return predict
 
@@ -183,28 +186,71 @@ def trace_solver(name):
     return {"equal": torch.equal(compiled(x), step(x)), "graphs": len(graphs)}
 
 
-TRACES = {"loss": trace_loss, "blocks": trace_blocks, "solver": trace_solver}
+def trace_inductor(name):
+    """Output and gradients of the blocks that Inductor compiled, which needs a compiler of C++:
+    largest differences from eager code, over the largest number."""
+    (denoiser, _), results = CASES[name], []
+    for compiled in (False, True):
+        model = model_of(name)
+        wake(model)
+        if compiled:
+            compile_blocks(denoiser, model.denoiser.blocks, shapes_vary=True)
+        loss = BatchLoss(model, Objective(DiffusionConfig()), "fp32")
+        value = loss(*step_of(name, model, SQUARE))
+        value.backward()
+        grads = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+        results.append((value.detach()[None], torch.cat(grads)))
+    pairs = zip(*results, strict=True)
+    return {"errors": [((a - b).abs().max() / a.abs().max()).item() for a, b in pairs]}
 
 
-def main():
-    """Print the result of each trace and name that is given, as ``trace:name``, as JSON."""
-    warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
+def wake(model):
+    """No weight is zero, so that all have gradients."""
+    draws = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=draws))
+
+
+TRACES = {
+    "loss": (trace_loss, CASES),
+    "blocks": (trace_blocks, CASES),
+    "solver": (trace_solver, SOLVERS),
+    "inductor": (trace_inductor, CASES),
+}
+
+
+def fault(trace, result):
+    """Description of what a result should not be; None = as expected."""
+    if trace == "blocks":
+        counts = result["counts"]
+        once = set(counts[1:]) == {counts[-1]} and counts[-1] <= 2 * counts[0]
+        return None if once else f"compiled again: {counts}"
+    if trace == "inductor":
+        return None if max(result["errors"]) < 1e-4 else f"other numbers: {result}"
+    return None if result == {"equal": True, "graphs": 1} else f"not one equal graph: {result}"
+
+
+def main(entries):
+    """Trace each ``trace:name``, by default all, and print faults by entry as JSON."""
+    warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
     warnings.filterwarnings("ignore", "The .grad attribute of a Tensor", UserWarning)
     torch.set_num_threads(1)
-    results = {}
-    for entry in sys.argv[1:]:
+    faults = {}
+    for entry in entries or [f"{trace}:{name}" for trace in TRACES for name in TRACES[trace][1]]:
         trace, _, name = entry.partition(":")
         torch._dynamo.reset()
         torch.manual_seed(0)
-        start = time.process_time()
         with torch._dynamo.config.patch(recompile_limit=8, fail_on_recompile_limit_hit=True):
             try:
-                results[entry] = TRACES[trace](name)
+                faults[entry] = fault(trace, TRACES[trace][0](name))
             except Exception as error:
-                results[entry] = {"error": str(error)}
-        print(entry, round(time.process_time() - start, 1), results[entry], file=sys.stderr, flush=True)
-    print(json.dumps(results))
+                faults[entry] = f"{type(error).__name__}: {error}"
+        sys.stdout.write(f"{entry}: {faults[entry] or 'passed'}\n")
+        sys.stdout.flush()
+    sys.stdout.write(json.dumps(faults) + "\n")
+    return int(any(faults.values()))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -178,11 +178,11 @@ def test_sampling_waits_for_the_images_of_a_batch(solver, guidance, loaded):
 
 def test_evaluation(finished_run, recipe, tmp_path):
     """With the search of the best scale."""
-    parts = ("held-out", "quality", "drift", "best scale")
+    parts = ("held-out", "quality", "drift")
     evaluation = replace(
         recipe.evaluation,
         parts=parts,
-        num_samples=8,
+        num_samples=6,
         drift_pairs=1,
         loss_log_snrs=(0.0,),
         scales=(1.0, 3.0),

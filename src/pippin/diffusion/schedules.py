@@ -75,8 +75,8 @@ class NoiseSchedule(ABC):
 
     def _check_times(self, t: Tensor) -> None:
         """Refuse times outside the schedule, on the CPU only: the value of a GPU tensor would have
-        to be waited for, and its times were drawn on the CPU. Compiled code does not check: reading
-        a value would break its graph."""
+        to be waited for, and its times were drawn on the CPU. Compiled code does not check: a read
+        value would break its graph."""
         if t.device.type != "cpu" or torch.compiler.is_compiling():
             return
         if not bool(((t >= 0) & (t <= self.max_time)).all()):
