@@ -92,8 +92,8 @@ def two_ranks() -> Iterator[tuple[CudaRehearsal, World]]:
         patch.setattr(world_module, "wait_for_collective", lambda work: work.wait())
         dist.init_process_group("fake", rank=0, world_size=2, store=FakeStore())
         try:
-            with rehearsal() as mode:
-                patch.setattr(torch.Tensor, "backward", lambda loss: sharding.backward(loss))
+            with rehearsal() as mode, pytest.MonkeyPatch.context() as inner:
+                inner.setattr(torch.Tensor, "backward", lambda loss: sharding.backward(loss))
                 yield mode, World(rank=0, size=2)
         finally:
             dist.destroy_process_group()

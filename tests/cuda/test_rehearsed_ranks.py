@@ -18,6 +18,7 @@ from pippin.objective import Objective
 from pippin.training.loop import Trainer
 
 STEP = "distributed.world:sync_step_status"
+BEFORE = torch.cuda.Stream, torch.cuda.current_device, torch.Tensor.backward
 
 
 @pytest.mark.parametrize(
@@ -54,8 +55,7 @@ def test_a_step_of_two_ranks_waits_once(parallel, settings, tmp_path):
 
 
 def test_nothing_of_the_ranks_stays():
-    before = torch.cuda.Stream, torch.cuda.current_device, torch.Tensor.backward
     with two_ranks():
         assert dist.get_world_size() == 2
     assert not dist.is_initialized()
-    assert (torch.cuda.Stream, torch.cuda.current_device, torch.Tensor.backward) == before
+    assert (torch.cuda.Stream, torch.cuda.current_device, torch.Tensor.backward) == BEFORE

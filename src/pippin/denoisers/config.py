@@ -54,8 +54,8 @@ class DenoiserConfig(Config):
 
     @property
     def dynamic_shapes(self) -> bool | None:
-        """Whether torch compiles blocks for shapes that vary; None: it finds out. False holds for
-        training latents of one shape only, not for aspect-ratio buckets."""
+        """Whether torch compiles blocks for shapes that vary; None: it finds out. False: for
+        each shape anew."""
         return None
 
     @property

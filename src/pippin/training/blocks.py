@@ -17,23 +17,22 @@ from torch.utils.checkpoint import checkpoint
 from pippin.denoisers.config import DenoiserConfig
 
 MAX_SHAPES = 8
-"""Number of batch shapes that a block is compiled for: training, validation, previews, ..."""
+"""Number of batch shapes that a block is compiled for: training, validation, previews, ...; and
+one for each further bucket."""
 
 
 def compile_blocks(
-    denoiser: DenoiserConfig, blocks: Iterable[nn.Module], *, shapes_vary: bool = False
+    denoiser: DenoiserConfig, blocks: Iterable[nn.Module], *, num_shapes: int = 1
 ) -> None:
     """Compile each block separately.
 
     Blocks of one class share their code object, and torch counts compilations per code object:
     with blocks that differ, as in a UNet, its limits (8, and 256 in all) are reached soon and the
     rest would stay eager. The denoiser says whether shapes vary: a UNet's are static, or torch
-    would treat differing blocks as one with dynamic shapes. MDTv2's vary: each step masks another
-    share of tokens.
-
-    Where steps differ in shape, as with aspect-ratio buckets, static blocks would be compiled for
-    each shape; they are compiled once, for dynamic shapes. Other blocks are compiled twice: for
-    the first shape, and at the second one for all others.
+    would treat differing blocks as one with dynamic shapes. Each is compiled for each shape; in
+    torch 2.14 Inductor fails at them with dynamic shapes on a CPU. MDTv2's vary: each step masks
+    another share of tokens. Transformers are compiled for the first shape, and at the second for
+    all others.
 
     Under DDP torch would split a block at the end of a gradient bucket, to overlap its all-reduce
     with the rest of the backward pass, and refuse checkpointed blocks. Buckets are reduced
@@ -42,16 +41,15 @@ def compile_blocks(
     Args:
         denoiser: the denoiser that owns the blocks.
         blocks: its modules, of pippin or of another implementation.
-        shapes_vary: whether training steps differ in the sides of their latents.
+        num_shapes: number of shapes of training latents, one for each aspect-ratio bucket.
     """
     modules = list(blocks)
-    config, limit = torch._dynamo.config, MAX_SHAPES * len(modules)
+    config, limit = torch._dynamo.config, (MAX_SHAPES + num_shapes - 1) * len(modules)
     config.recompile_limit = max(config.recompile_limit, limit)
     config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, limit)
     config.optimize_ddp = False
-    dynamic = denoiser.dynamic_shapes
     for block in modules:
-        block.compile(dynamic=True if shapes_vary and dynamic is False else dynamic)
+        block.compile(dynamic=denoiser.dynamic_shapes)
 
 
 def checkpoint_blocks(blocks: nn.ModuleList, every: int) -> None:

@@ -10,7 +10,7 @@ from zlib import crc32
 import torch
 from rich.console import Console
 
-from pippin.data.config import OpenMojiConfig, has_buckets
+from pippin.data.config import NoDataConfig, OpenMojiConfig, has_buckets
 from pippin.data.loader import LatentLoader
 from pippin.data.moments import bucket_image_indices
 from pippin.data.views.buckets import size_name
@@ -336,9 +336,7 @@ def build_trainer(
         model = components.model_with_null()
     checkpoint_blocks(model.denoiser.blocks, recipe.train.gradient_checkpointing)
     if recipe.train.compile:
-        compile_blocks(
-            recipe.denoiser, model.denoiser.blocks, shapes_vary=has_buckets(recipe.data)
-        )
+        compile_blocks(recipe.denoiser, model.denoiser.blocks, num_shapes=_num_shapes(recipe))
     return Trainer(
         model,
         Objective(recipe.diffusion),
@@ -350,6 +348,11 @@ def build_trainer(
         record={**(record or {}), **_latent_facts(components)},
         world=world,
     )
+
+
+def _num_shapes(recipe: Recipe) -> int:
+    """Number of shapes of training latents."""
+    return 1 if isinstance(recipe.data, NoDataConfig) else len(recipe.data.view_sizes)
 
 
 def _monitors(components: Components, log: RunLog | None, run: RunFolder) -> list[Periodic]:
