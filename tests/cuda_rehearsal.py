@@ -165,6 +165,9 @@ def fake_backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
 @contextmanager
 def rehearsal() -> Iterator[CudaRehearsal]:
     """Context in which ``train.device cuda`` works."""
+    # Autograd counts devices once. Fake tensors add one for good, and with a thread for it no later
+    # test could fork.
+    torch.ones((), requires_grad=True).backward()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
         patch.setattr(torch.cuda, "is_bf16_supported", lambda *args, **kwargs: True)
