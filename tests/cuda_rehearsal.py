@@ -165,7 +165,7 @@ def fake_backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
 @contextmanager
 def rehearsal() -> Iterator[CudaRehearsal]:
     """Context in which ``train.device cuda`` works."""
-    # Autograd counts devices once. Fake tensors add one for good, and with a thread for it no later
+    # Autograd counts devices once. Fake tensors add one for good, and with its thread no later
     # test could fork.
     torch.ones((), requires_grad=True).backward()
     with pytest.MonkeyPatch.context() as patch:
