@@ -37,7 +37,7 @@ def test_a_loss_is_one_graph_of_equal_numbers(name, faults):
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_blocks_are_compiled_for_the_first_two_shapes_alone(name, faults):
-    """Of five buckets."""
+    """The first two of five buckets."""
     assert faults[f"blocks:{name}"] is None
 
 

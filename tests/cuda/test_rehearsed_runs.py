@@ -182,7 +182,7 @@ def test_evaluation(finished_run, recipe, tmp_path):
     evaluation = replace(
         recipe.evaluation,
         parts=parts,
-        num_samples=6,
+        num_samples=8,
         drift_pairs=1,
         loss_log_snrs=(0.0,),
         scales=(1.0, 3.0),
