@@ -2,9 +2,6 @@
 """Restarts by torchrun and Slurm: the same command, repeated by its launcher, resumes the run."""
 
 import json
-import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -12,6 +9,7 @@ from datetime import timedelta
 import pytest
 import torch
 import torch.distributed as dist
+from forked_torchrun import forked_torchrun
 from processes import run_ranks
 from rich.console import Console
 
@@ -22,7 +20,6 @@ from pippin.runs.checkpoint import load_checkpoint
 from pippin.runs.checkpoint_state import is_sharded, load_state
 from pippin.training.train import train
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 KILL = '''
 import os, signal
 from pippin.training.loop import Trainer
@@ -50,7 +47,9 @@ def first_start(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def test_a_killed_rank_comes_again_and_the_run_ends_as_an_uninterrupted_one(recipe, tmp_path):
+def test_a_killed_rank_comes_again_and_the_run_ends_as_an_uninterrupted_one(
+    recipe, tmp_path, monkeypatch
+):
     """Bit for bit, from a command without --resume, by two gloo processes that write their shards:
     they read them together in the second attempt. The other run writes the other layout."""
     cache = replace(recipe.cache, folder=str(tmp_path / "caches"))
@@ -58,19 +57,14 @@ def test_a_killed_rank_comes_again_and_the_run_ends_as_an_uninterrupted_one(reci
     recipe.save(tmp_path / "config.json")
     (tmp_path / "kill_once.py").write_text(KILL)
     folder = tmp_path / "run"
-    given = ["--config", str(tmp_path / "config.json"), "--folder", str(folder)]
-    command = [*TORCHRUN, "--max-restarts", "1", "-m", "pippin", "train", *given]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [*command, "--train.checkpoint-format", "sharded", "--import", "kill_once"],
-        capture_output=True,
-        text=True,
-        env=environment | {"PYTHONPATH": path},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    said = " ".join(done.stderr.split())
+    words = ["-m", "pippin", "train", "--config", str(tmp_path / "config.json")]
+    words += ["--folder", str(folder), "--train.checkpoint-format", "sharded"]
+    words += ["--import", "kill_once"]
+    monkeypatch.syspath_prepend(tmp_path)
+    with forked_torchrun(words, tmp_path, restarts=1) as (running, errors):
+        running.join()
+    assert running.exitcode == 0, errors.read_text()
+    said = " ".join(errors.read_text().split())
     assert said.count("note: torchrun restarts this command, and") == 1  # rank 0 alone
     assert "resuming" in said and "at 32 images" in said
 

@@ -8,20 +8,19 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 
 import pytest
 import torch.multiprocessing as mp
+from forked_torchrun import ENVIRONMENT, TWO_RANKS, forked_torchrun
 from safetensors.torch import load_file
+from waiting import wait_for
 
 from pippin.cli.main import main
 from pippin.runs.checkpoint import load_state
 from pippin.sampling.sample_folder import read_manifest
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 HANGS = 900
 """Seconds after which torchrun counts as hung; no test waits for them."""
 
@@ -36,10 +35,10 @@ def command(recipe, path, folder, **settings):
 
 
 def by_torchrun(words, folder):
-    """Output of a command line in two processes of torchrun."""
-    done = subprocess.run(
-        [*TORCHRUN, *words], capture_output=True, text=True, env=ENVIRONMENT, check=False
-    )
+    """Output of a command line in two processes of torchrun, itself a program of its own."""
+    command = [sys.executable, "-m", "torch.distributed.run", *TWO_RANKS, *words]
+    environment = os.environ | ENVIRONMENT
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
@@ -102,8 +101,8 @@ def assert_one_rank_prints(text):
 def test_a_dead_process_ends_the_other_and_is_named(recipe, tmp_path):
     folder = tmp_path / "run"
     settings = {"images": 160_000, "checkpoint_every": 32, "preview_every": 0, "validate_every": 0}
-    started = [*TORCHRUN, *command(recipe, tmp_path / "given", folder, **settings)]
-    said = killed_when(lambda: list((folder / "checkpoints").glob("[0-9]*")), started)
+    words = command(recipe, tmp_path / "given", folder, **settings)
+    said = killed_when(lambda: list((folder / "checkpoints").glob("[0-9]*")), words, tmp_path)
     assert "SIGKILL" in said and "rank      : 1" in said
 
 
@@ -112,17 +111,13 @@ def test_a_stop_of_torchrun_saves_first_and_is_told_once(recipe, tmp_path):
     folder = tmp_path / "run"
     settings = {"images": 160_000, "checkpoint_every": 160_000, "workers": 1}
     settings |= {"preview_every": 0, "validate_every": 0}
-    started = [*TORCHRUN, *command(recipe, tmp_path / "given", folder, **settings)]
-    running = subprocess.Popen(
-        started, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
-    )
-    try:
+    words = command(recipe, tmp_path / "given", folder, **settings)
+    with forked_torchrun(words, tmp_path) as (running, errors):
         log = folder / "log.jsonl"
-        wait_for(lambda: log.exists() and log.read_text().count("\n") > 3, running)
+        wait_for(lambda: log.exists() and log.read_text().count("\n") > 3, running.is_alive)
         running.terminate()
-        _, said = running.communicate(timeout=HANGS)
-    finally:
-        running.kill()
+        running.join(HANGS)
+    said = errors.read_text()
     (saved,) = (folder / "checkpoints").glob("[0-9]*")
     assert load_state(saved)["images_seen"] > 48
     assert said.count("stopped by signal 15; checkpoint") == 1
@@ -134,8 +129,8 @@ def test_a_killed_sampling_of_two_goes_on_in_one(finished_run, tmp_path):
     """And ends with the images of an undisturbed one."""
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     given = [str(finished_run), "--batch-size", "4", "--steps", "12"]
-    sample = [*TORCHRUN, "-m", "pippin", "sample", *given, "--seeds", "0:4000"]
-    said = killed_when(lambda: list(cut.glob("seed-*")), [*sample, "--out", str(cut)])
+    words = ["-m", "pippin", "sample", *given, "--seeds", "0:4000", "--out", str(cut)]
+    said = killed_when(lambda: list(cut.glob("seed-*")), words, tmp_path)
     assert "SIGKILL" in said and "rank      : 1" in said
     assert not read_manifest(cut).complete
     for folder in (cut, whole):
@@ -145,25 +140,13 @@ def test_a_killed_sampling_of_two_goes_on_in_one(finished_run, tmp_path):
     assert len(images) == 16 and read_manifest(cut).complete
 
 
-def killed_when(there, started):
-    """Output of torchrun when its second process is killed."""
-    running = subprocess.Popen(
-        started, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
-    )
-    try:
-        wait_for(there, running)
-        children = subprocess.run(
-            ["pgrep", "-P", str(running.pid)], capture_output=True, text=True, check=True
-        ).stdout.split()
-        os.kill(int(children[1]), signal.SIGKILL)
-        _, said = running.communicate(timeout=HANGS)
-    finally:
-        running.kill()
-    assert running.returncode != 0
-    return said
-
-
-def wait_for(there, running):
-    while not there():
-        assert running.poll() is None, running.stderr.read()
-        time.sleep(0.05)
+def killed_when(there, words, folder):
+    """Errors of torchrun when its second process is killed."""
+    with forked_torchrun(words, folder) as (running, errors):
+        wait_for(there, running.is_alive)
+        listed = ["pgrep", "-P", str(running.pid)]
+        ranks = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split()
+        os.kill(int(ranks[1]), signal.SIGKILL)
+        running.join(HANGS)
+        assert running.exitcode not in (None, 0)
+    return errors.read_text()

@@ -4,15 +4,15 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import fields, replace
-from pathlib import Path
+from types import SimpleNamespace
 
 import fake_runs
 import pytest
 import torch
+from forked_python import ForkedPython
 from safetensors.torch import load_file
 from waiting import wait_for
 
@@ -100,9 +100,9 @@ def same(first, second):
 
 
 def test_a_job_at_its_time_limit_saves_and_goes_on_in_another(tmp_path, monkeypatch):
-    """submitit's own jobs and its own way of putting one in the queue again."""
-    here = Path(fake_runs.__file__).parent
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(here), *sys.path]))
+    """submitit's own jobs and its own way of putting one in the queue again; its programs run in
+    forks."""
+    monkeypatch.setattr("submitit.local.local.subprocess", SimpleNamespace(Popen=ForkedPython))
     folder = tmp_path / "run"
     folder.mkdir()
     executor = SlurmExecutor(tmp_path / "jobs", SlurmConfig(minutes=3), 1, cluster="local")

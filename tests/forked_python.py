@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Python programs in forks of this process, which has imported torch and the package: nothing is
+imported again."""
+
+import multiprocessing
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from multiprocessing.process import BaseProcess
+from typing import IO, Any
+
+import torch
+
+FORK = multiprocessing.get_context("fork")
+
+
+class ForkedPython:
+    """Process of ``python -m MODULE ...`` in place of :class:`subprocess.Popen`.
+
+    The program has the modules and the path of this process, and its own arguments, environment,
+    output and handlers of signals.
+
+    Args:
+        command: Python, ``-u`` or not, ``-m``, a module, and its arguments.
+        env: its environment.
+        stdout, stderr: open files; None = those of this process.
+        options: others of Popen, which say nothing to a program in Python.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        stdout: IO[Any] | None = None,
+        stderr: IO[Any] | None = None,
+        **options: Any,
+    ) -> None:
+        assert not options.get("shell")
+        files = {number: file for number, file in ((1, stdout), (2, stderr)) if file is not None}
+        self._process: BaseProcess = FORK.Process(target=run, args=(command, env, files))
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code once it has ended, -N after signal N."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """The exit code, or None while it runs."""
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, when it has ended."""
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("a forked program", timeout or 0)
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to a program that has not ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+def run(command: Sequence[str], env: Mapping[str, str], files: Mapping[int, IO[Any]]) -> None:
+    """Run ``python -m MODULE ...`` in this process, which is a new fork."""
+    use_own_output(files)
+    os.environ.clear()
+    os.environ.update(env)
+    reset_signals()
+    warnings.simplefilter("default")  # printed as in a program; pytest makes errors of them
+    torch.set_num_threads(1)
+    python, *words = command
+    assert python == sys.executable
+    marker = words.index("-m")
+    assert words[:marker] in ([], ["-u"])
+    sys.argv = ["-m", *words[marker + 2 :]]
+    runpy.run_module(words[marker + 1], run_name="__main__", alter_sys=True)
+
+
+def use_own_output(files: Mapping[int, IO[Any]]) -> None:
+    """Write to open files instead of the output, by number, that the fork has from its parent."""
+    for number, file in files.items():
+        os.dup2(file.fileno(), number)
+    sys.stdout, sys.stderr = (open(n, "w", buffering=1, closefd=False) for n in (1, 2))
+
+
+def reset_signals() -> None:
+    """Handle signals as a program does, and not as the parent."""
+    for number in signal.valid_signals() - {signal.SIGINT}:
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
