@@ -11,7 +11,7 @@ parameter gets a fake one.
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import torch
 import torch.cuda.amp.common
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.distributed.tensor import DTensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 import pippin
 from pippin import rng
@@ -66,7 +66,7 @@ class CudaRehearsal(FakeTensorMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        leaves = tree_leaves((args, kwargs))
+        leaves = _leaves((*args, *kwargs.values()))
         fake = [x for x in leaves if isinstance(x, FakeTensor)]
         if any(isinstance(x, DTensor) for x in leaves):  # which calls it for its shards
             return func(*args, **kwargs)
@@ -89,8 +89,10 @@ class CudaRehearsal(FakeTensorMode):
             self.pageable[_place()] += 1
         for x in fake:
             x.constant = None  # torch would compute with small constants on the missing device
-        out = super().__torch_dispatch__(func, types, *self._faked(args, kwargs, real))
-        for x in tree_leaves(out):
+        if real:
+            args, kwargs = self._faked(args, kwargs, real)
+        out = super().__torch_dispatch__(func, types, args, kwargs)
+        for x in _leaves((out,)):
             if isinstance(x, FakeTensor):
                 x.constant = None
         if name in KEEPS_VALUES and isinstance(out, FakeTensor):
@@ -110,6 +112,15 @@ class CudaRehearsal(FakeTensorMode):
 
     def _wait(self) -> None:
         self.waits[_place()] += 1
+
+
+def _leaves(values: Iterable[Any]) -> list[Any]:
+    """Arguments of an operator, and what lists of them hold; pytree would take longer than the
+    operator."""
+    leaves: list[Any] = []
+    for x in values:
+        leaves += _leaves(x) if isinstance(x, list | tuple) else (x,)
+    return leaves
 
 
 def _copied(x: FakeTensor, dtype: torch.dtype) -> torch.Tensor:

@@ -4,7 +4,7 @@
 import pytest
 import torch
 from preloaded_python import PreloadedPython
-from random_inception import write_inception
+from random_inception import QuickNetwork, write_inception, write_shapes
 
 from pippin.evaluation import metric_registry
 
@@ -33,6 +33,14 @@ def preloaded_python():
 def inception_file(tmp_path_factory):
     """File of random Inception weights."""
     return write_inception(tmp_path_factory.mktemp("inception") / "random.pth")
+
+
+@pytest.fixture
+def quick_inception(tmp_path_factory, monkeypatch):
+    """File for evaluation.inception with which a quick network takes Inception's place."""
+    place = "pippin.evaluation.features.inception._build"
+    monkeypatch.setattr(place, lambda tensors, path: QuickNetwork())
+    return write_shapes(tmp_path_factory.mktemp("inception") / "quick.pth")
 
 
 @pytest.fixture

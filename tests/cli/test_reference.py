@@ -21,8 +21,8 @@ def folders(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_statistics_are_written_and_evaluated_against(folders, inception_file, capsys):
-    weights = ["--features", "inception", "--inception", str(inception_file)]
+def test_statistics_are_written_and_evaluated_against(folders, quick_inception, capsys):
+    weights = ["--features", "inception", "--inception", str(quick_inception)]
     assert main(["reference", "real", "--out", "kept.npz", *weights]) == 0
     said = capsys.readouterr().out
     assert "written: kept.npz (inception-" in said and "2048 features of 6 images" in said

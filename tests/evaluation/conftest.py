@@ -3,13 +3,11 @@
 
 import pytest
 import torch
-from random_inception import blobs
 
 from pippin.control import Size
 from pippin.data.config import OpenMojiConfig
 from pippin.data.sources.openmoji import OpenMojiSource
 from pippin.evaluation.features.efflite0 import EffLite0
-from pippin.evaluation.features.extraction import Features, extract
 from pippin.evaluation.features.inception import Inception
 from pippin.types import Images
 
@@ -29,17 +27,5 @@ def openmoji_images() -> Images:
 
 
 @pytest.fixture(scope="session")
-def inception_images() -> tuple[Images, Images]:
-    """Generated and reference images: two kinds of smooth noise, 20 images each."""
-    return blobs(20, 3, 3), blobs(20, 5, 5)
-
-
-@pytest.fixture(scope="session")
 def inception(inception_file) -> Inception:
     return Inception(inception_file)
-
-
-@pytest.fixture(scope="session")
-def inception_features(inception, inception_images) -> tuple[Features, Features]:
-    generated, reference = inception_images
-    return extract(inception, generated.split(10)), extract(inception, reference.split(10))

@@ -7,10 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from random_inception import blobs
 
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.distances import compare, compare_statistics
 from pippin.evaluation.features.extraction import Features, extract
+from pippin.evaluation.features.inception import Inception
 from pippin.evaluation.reference import (
     load_statistics,
     save_statistics,
@@ -53,8 +55,8 @@ def test_stored_statistics_give_the_same_distances_and_say_what_they_are_of(kept
         assert str(file["preparation"]) == "as they are"
 
 
-def test_statistics_of_a_stream_are_those_of_all_features_at_once(inception, inception_images):
-    images = inception_images[0]
+def test_statistics_of_a_stream_are_those_of_all_features_at_once(quick_inception):
+    inception, images = Inception(quick_inception), blobs(20, 3, 3)
     whole = statistics_of(extract(inception, [images]))
     result = stream_statistics(inception, images.split(7))
     assert (result.count, result.image_hash) == (20, whole.image_hash)

@@ -36,12 +36,6 @@ def place(tmp_path_factory):
     return place
 
 
-@pytest.fixture
-def no_distances(monkeypatch):
-    """Frechet distances of 2048 numbers take seconds; test_inception.py has their values."""
-    monkeypatch.setattr("pippin.evaluation.distances.frechet_distance", lambda *sides: 0.0)
-
-
 def values(measures):
     return {one.name: one.value for one in measures}
 
@@ -72,11 +66,9 @@ def test_statistics_allow_frechet_distances_only_and_that_is_said(place, capsys)
     )
 
 
-def test_a_file_of_images_and_statistics_gives_each_what_it_can(
-    place, tmp_path, inception_file, no_distances
-):
+def test_a_file_of_images_and_statistics_gives_each_what_it_can(place, tmp_path, quick_inception):
     """As ADM's reference batches: statistics of a whole data set, images of a part of it."""
-    config = replace(CONFIG, features="inception", inception=str(inception_file))
+    config = replace(CONFIG, features="inception", inception=str(quick_inception))
     kept = tmp_path / "kept.npz"
     write_reference(place / "real", kept, config)
     with np.load(kept) as file:
@@ -131,7 +123,7 @@ def test_statistics_are_written_to_a_new_npz_of_two_images_or_more(place, tmp_pa
     assert not list(tmp_path.glob("*.npz"))
 
 
-def test_a_run_is_measured_with_inception(finished_run, inception_file, no_distances, tmp_path):
+def test_a_run_is_measured_with_inception(finished_run, quick_inception, tmp_path):
     """Quality in its features, drift in our own distance."""
     folder = shutil.copytree(finished_run, tmp_path / "run")
     recipe = load_run(folder).recipe
@@ -141,7 +133,7 @@ def test_a_run_is_measured_with_inception(finished_run, inception_file, no_dista
         num_samples=8,
         drift_pairs=2,
         features="inception",
-        inception=str(inception_file),
+        inception=str(quick_inception),
     )
     run = load_run(folder, recipe=replace(recipe, evaluation=config))
     measures = {one.name: one for one in evaluate_run(run, folder)}
