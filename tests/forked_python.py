@@ -2,15 +2,18 @@
 """Python programs in forks of this process, which has imported torch and the package: nothing is
 imported again."""
 
+import faulthandler
 import multiprocessing
 import os
 import runpy
 import signal
 import subprocess
 import sys
+import types
 import warnings
 from collections.abc import Mapping, Sequence
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import IO, Any
 
 import torch
@@ -42,7 +45,7 @@ class ForkedPython:
     ) -> None:
         assert not options.get("shell")
         files = {number: file for number, file in ((1, stdout), (2, stderr)) if file is not None}
-        self._process: BaseProcess = FORK.Process(target=run, args=(command, env, files))
+        self._process: BaseProcess = FORK.Process(target=run_module, args=(command, env, files))
         self._process.start()
 
     @property
@@ -81,14 +84,40 @@ class ForkedPython:
         self.send_signal(signal.SIGKILL)
 
 
-def run(command: Sequence[str], env: Mapping[str, str], files: Mapping[int, IO[Any]]) -> None:
+def run_code(program: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Exit code and output, standard error included, of a program in a fork.
+
+    Args:
+        program: Python code, run as by ``python -c``.
+        folder: its working directory.
+        arguments: words after ``-c`` in ``sys.argv``.
+    """
+    output = folder / ".output"
+    process = FORK.Process(target=_run_code, args=(program, folder, output, arguments))
+    process.start()
+    process.join()
+    text = output.read_text(encoding="utf-8", errors="replace")
+    output.unlink()
+    return subprocess.CompletedProcess(program, process.exitcode or 0, text)
+
+
+def _run_code(program: str, folder: Path, output: Path, arguments: Sequence[str]) -> None:
+    os.chdir(folder)
+    with output.open("a") as file:
+        start_program({1: file, 2: file})
+    sys.path.insert(0, "")
+    sys.argv = ["-c", *arguments]
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    exec(compile(program, "<string>", "exec"), main.__dict__)
+
+
+def run_module(
+    command: Sequence[str], env: Mapping[str, str], files: Mapping[int, IO[Any]]
+) -> None:
     """Run ``python -m MODULE ...`` in this process, which is a new fork."""
-    use_own_output(files)
     os.environ.clear()
     os.environ.update(env)
-    reset_signals()
-    warnings.simplefilter("default")  # printed as in a program; pytest makes errors of them
-    torch.set_num_threads(1)
+    start_program(files)
     python, *words = command
     assert python == sys.executable
     marker = words.index("-m")
@@ -97,16 +126,20 @@ def run(command: Sequence[str], env: Mapping[str, str], files: Mapping[int, IO[A
     runpy.run_module(words[marker + 1], run_name="__main__", alter_sys=True)
 
 
-def use_own_output(files: Mapping[int, IO[Any]]) -> None:
-    """Write to open files instead of the output, by number, that the fork has from its parent."""
+def start_program(files: Mapping[int, IO[Any]]) -> None:
+    """Give this process, which is a new fork, what a program starts with.
+
+    Args:
+        files: open files in place of the output, by its number, that it has from its parent.
+    """
     for number, file in files.items():
         os.dup2(file.fileno(), number)
-    sys.stdout, sys.stderr = (open(n, "w", buffering=1, closefd=False) for n in (1, 2))
-
-
-def reset_signals() -> None:
-    """Handle signals as a program does, and not as the parent."""
+    sys.stdout, sys.stderr = (os.fdopen(n, "w", 1, closefd=False) for n in (1, 2))
+    faulthandler.disable()
     for number in signal.valid_signals() - {signal.SIGINT}:
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    warnings.simplefilter("default")  # printed as in a program; pytest makes errors of them
+    torch.set_num_threads(1)
+    torch.manual_seed(0)

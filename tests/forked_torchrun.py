@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed.run
+from forked_python import FORK, ForkedPython, run_module, start_program
 from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
-
-from forked_python import FORK, ForkedPython, reset_signals, run, use_own_output
 
 TWO_RANKS = ("--standalone", "--nproc-per-node", "2")
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -55,7 +54,7 @@ class WaitingForks:
             command, env = receiver.recv()
         except EOFError:
             return
-        run(command, env, {})
+        run_module(command, env, {})
 
 
 class Rank(ForkedPython):
@@ -94,9 +93,8 @@ def forked_torchrun(
 
 def _launch(words: list[str], errors: Path, ranks: int) -> None:
     with open(os.devnull, "w") as nothing, errors.open("w") as said:
-        use_own_output({1: nothing, 2: said})
+        start_program({1: nothing, 2: said})
     os.environ |= ENVIRONMENT
-    reset_signals()
     Rank.forks = WaitingForks(ranks)
     subprocess_handler.Popen = Rank
     sys.argv = ["torchrun", *words]

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from forked_python import run_code
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "examples" / "first_comparison.py"
@@ -136,13 +137,13 @@ def test_cells_are_read_with_tags_and_empty_lines(script):
     ]
 
 
-def test_all_cells_run_at_toy_size(cells, tmp_path, preloaded_python):
+def test_all_cells_run_at_toy_size(cells, tmp_path):
     (place,) = [n for n, cell in enumerate(cells) if "parameters" in cell.tags]
     codes = [TOY if n == place else c.text for n, c in enumerate(cells) if c.kind == "code"]
     names = {line.split(" = ")[0] for line in cells[place].text.splitlines()}
     assert names == {line.split(" = ")[0] for line in TOY.splitlines() if " = " in line}
     (tmp_path / "cells.json").write_text(json.dumps(codes))
-    done = preloaded_python.run(RUNNER, tmp_path)
+    done = run_code(RUNNER, tmp_path)
     assert done.returncode == 0, done.stdout
     shown = json.loads((tmp_path / "shown.json").read_text())
     kinds = [kind for kind, _ in shown if kind != "NoneType"]

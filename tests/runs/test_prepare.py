@@ -3,17 +3,19 @@
 
 import os
 import signal
-import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 import torch
+from forked_python import FORK, start_program
 from processes import run_ranks
 from rich.console import Console
 from waiting import wait_for
 
+from pippin.cli.main import main
 from pippin.config import ConfigError
 from pippin.data.cache import build, manifest
 from pippin.data.cache.builders import Builders
@@ -63,37 +65,34 @@ def test_two_processes_make_what_one_makes(recipe, alone, tmp_path, monkeypatch)
     assert files(made.folder) == alone
 
 
+def prepare_slowly(words, output):
+    """A command in a session of its own, so slow that there is something left to do when a signal
+    comes."""
+    os.setsid()
+    with output.open("w") as file:  # a shell that starts tests in the background ignores Ctrl-C
+        start_program({1: file, 2: file})
+    encode = build.encode_images
+    build.encode_images = lambda *given: (time.sleep(0.5), encode(*given))[1]
+    sys.exit(main(words))
+
+
 def test_ctrl_c_ends_all_with_one_message_and_the_command_goes_on(recipe, alone, tmp_path):
-    config = tmp_path / "config.json"
+    config, output = tmp_path / "config.json", tmp_path / "output"
     in_folder(recipe, tmp_path / "caches").save(config)
-    arguments = f"data prepare --config {config} --processes 2"
-    slow = (  # so that there is something left to do when the signal comes
-        "import signal, sys, time; from pippin.data.cache import build\n"
-        "encode = build.encode_images\n"
-        # A shell that starts the tests in the background has Ctrl-C ignored.
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "build.encode_images = lambda *x: (time.sleep(0.5), encode(*x))[1]\n"
-        "from pippin.cli.main import main\n"
-        "if __name__ == '__main__': sys.exit(main(sys.argv[1:]))"
-    )
-    (tmp_path / "slow.py").write_text(slow)
-    running = subprocess.Popen(
-        [sys.executable, str(tmp_path / "slow.py"), *arguments.split()],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    words = f"data prepare --config {config} --processes 2".split()
+    running = FORK.Process(target=prepare_slowly, args=(words, output))
+    running.start()
     try:
         wait_for(lambda: list(tmp_path.glob("caches/*/shard-*.safetensors")))
         os.killpg(running.pid, signal.SIGINT)
-        said = running.communicate()
-        assert running.returncode == 75, said
-        assert said[1].count("stopped; resume with: pippin data prepare ") == 1
-        assert "Traceback" not in said[1]
+        running.join()
+        said = output.read_text()
+        assert running.exitcode == 75, said
+        assert said.count("stopped; resume with: pippin data prepare ") == 1
+        assert "Traceback" not in said
         wait_for(lambda: not lives(running.pid))
     finally:
-        if running.poll() is None:
+        if running.is_alive():
             os.killpg(running.pid, signal.SIGKILL)
     (folder,) = tmp_path.glob("caches/*")
     assert not (folder / "manifest.json").exists()

