@@ -3,7 +3,7 @@
 
 import gc
 
-from shape_checks import check_signatures
+from shape_checks import begin_test, check_signatures
 
 check_signatures("pippin")
 
@@ -15,6 +15,11 @@ def pytest_configure(config):
     hands_out = config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
     for name in () if hands_out else PLUGINS:
         config.pluginmanager.import_plugin(name)
+
+
+def pytest_runtest_setup():
+    """Check the first calls of every function anew."""
+    begin_test()
 
 
 def pytest_collection_finish():

@@ -16,6 +16,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import IO, Any
 
+import jaxtyping
 import torch
 
 FORK = multiprocessing.get_context("fork")
@@ -141,5 +142,6 @@ def start_program(files: Mapping[int, IO[Any]]) -> None:
             signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     warnings.simplefilter("default")  # printed as in a program; pytest makes errors of them
+    jaxtyping.config.update("jaxtyping_disable", True)  # the checks of tests/shape_checks.py
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -14,8 +14,14 @@ import jaxtyping
 from beartype import BeartypeConf, beartype
 from jaxtyping import AbstractArray, install_import_hook
 
+CHECKED_CALLS = 32
+"""Calls of each function that are checked in each test. A loop of thousands would take twice its
+time, and its later calls have the types of its first ones."""
+
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 _check_shapes = jaxtyping.jaxtyped
+_calls: dict[int, int] = {}
+"""Checked calls of each function's code in the current test."""
 
 
 def check_signatures(package: str) -> None:
@@ -28,6 +34,11 @@ def check_signatures(package: str) -> None:
     install_import_hook(package, f"{__name__}.check")
 
 
+def begin_test() -> None:
+    """Check the next calls of every function again."""
+    _calls.clear()
+
+
 def _checked(decorated: Any = None, *, typechecker: Callable[..., Any]) -> Any:
     """Decorator that the import hook writes over each function and class."""
     if decorated is None:
@@ -37,20 +48,31 @@ def _checked(decorated: Any = None, *, typechecker: Callable[..., Any]) -> Any:
         return decorated
     if not inspect.isfunction(decorated):
         return _check_shapes(decorated, typechecker=typechecker)
-    if any(map(_needs_shapes, decorated.__annotations__.values())):
-        return _check_shapes(decorated, typechecker=typechecker)
-    return _check_types(decorated) if decorated.__annotations__ else decorated
+    return _check_calls(decorated, typechecker) if decorated.__annotations__ else decorated
 
 
-def _check_types(function: Callable[..., Any]) -> Callable[..., Any]:
-    checked = check(function)
+def _check_calls(function: Callable[..., Any], typechecker: Callable[..., Any]) -> Any:
+    """Check the first calls of a function in each test; its checks are built for the first one."""
+    code, checked = id(function.__code__), None
 
     @wraps(function)
-    def unless_disabled(*args: Any, **kwargs: Any) -> Any:
-        call = function if jaxtyping.config.jaxtyping_disable else checked
-        return call(*args, **kwargs)
+    def check_first_calls(*args: Any, **kwargs: Any) -> Any:
+        nonlocal checked
+        count = _calls.get(code, 0)
+        if count >= CHECKED_CALLS or jaxtyping.config.jaxtyping_disable:
+            return function(*args, **kwargs)
+        _calls[code] = count + 1
+        if checked is None:
+            checked = _with_checks(function, typechecker)
+        return checked(*args, **kwargs)
 
-    return unless_disabled
+    return check_first_calls
+
+
+def _with_checks(function: Any, typechecker: Callable[..., Any]) -> Callable[..., Any]:
+    if any(map(_needs_shapes, function.__annotations__.values())):
+        return _check_shapes(function, typechecker=typechecker)
+    return check(function)
 
 
 def _needs_shapes(annotation: Any) -> bool:

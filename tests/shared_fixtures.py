@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """One thread, and fixtures of all folders."""
 
+from copy import deepcopy
+from functools import cache
+
 import pytest
 import torch
 from random_inception import QuickNetwork, write_inception, write_shapes
 
 from pippin.evaluation import metric_registry
+from pippin.evaluation.features import efflite0
 
 torch.set_num_threads(1)
 
@@ -18,6 +22,15 @@ def _own_metrics_end_with_their_test():
     for name in set(metric_registry._DECLARED) - before - metric_registry._SHIPPED:
         del metric_registry._DECLARED[name]
     metric_registry._find.cache_clear()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _efflite0_is_read_once():
+    """Each extractor has a copy of the network; reading its file takes longer."""
+    network = cache(efflite0._network)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(efflite0, "_network", lambda: deepcopy(network()))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 """The layering of docs/project/architecture.md, checked from the imports."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -94,21 +95,30 @@ def name_of(path):
     return path.relative_to(PACKAGE).with_suffix("").as_posix()
 
 
+@cache
+def nodes(path):
+    """All nodes of a file's syntax tree."""
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+@cache
 def imports(path):
     """Full names of all modules that a file imports, including inside functions."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    names = []
+    for node in nodes(path):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names
 
 
 def layer(path):
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
+@cache
 def own_module(name):
     """File of pippin's module that an imported name is, or is in; None for other packages."""
     first, *rest = name.split(".")
@@ -152,10 +162,10 @@ def names_of_the_package(path):
     return set(from_package) - {"pippin", "pippin.__version__"}
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_no_module_imports_by_way_of_the_package(path):
+def test_no_module_imports_by_way_of_the_package():
     """``from pippin import train`` imports, on first use, from a layer that the order forbids."""
-    assert not names_of_the_package(path)
+    names = {name_of(path): names_of_the_package(path) for path in modules()}
+    assert not {name: found for name, found in names.items() if found}
 
 
 def test_every_module_belongs_to_a_layer():
@@ -164,20 +174,44 @@ def test_every_module_belongs_to_a_layer():
     assert result == set(RANK)
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_imports_point_up_the_list_only(path):
-    own = layer(path)
-    if path.name == "__init__.py":
-        return
-    imported = layers_imported(imports(path))
+def broken_rules(path):
+    """Rules that the imports of a module break."""
+    own, imported = layer(path), layers_imported(imports(path))
     below = {name for name in imported if RANK[name] > RANK[own]}
     beside = {n for n in imported if RANK[n] == RANK[own] and n != own}
     if own in LAYERS[RANK["config"]]:
         beside -= LAYERS[RANK["config"]]
-    assert not below, f"{own} imports from the lower layers {below}"
-    assert not beside, f"{own} imports from {beside}, which stands beside it"
-    forbidden = FORBIDDEN.get(own, set()) | FORBIDDEN.get(name_of(path), set())
-    assert not imported & forbidden, f"{name_of(path)} must not know {imported & forbidden}"
+    forbidden = imported & (FORBIDDEN.get(own, set()) | FORBIDDEN.get(name_of(path), set()))
+    if below:
+        yield f"{name_of(path)} imports from the lower layers {below}"
+    if beside:
+        yield f"{name_of(path)} imports from {beside}, which stands beside it"
+    if forbidden:
+        yield f"{name_of(path)} must not know {forbidden}"
+
+
+def test_imports_point_up_the_list_only():
+    checked = [path for path in modules() if path.name != "__init__.py"]
+    broken = [rule for path in checked for rule in broken_rules(path)]
+    assert len(checked) > 400 and not broken, "\n".join(broken)
+
+
+def test_a_broken_rule_is_found(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
+    for name, text in {
+        "rng.py": "",
+        "images/files.py": "import pippin.rng\nimport pippin.nn.own\n",
+        "nn/own.py": "from pippin.rng import normal\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    own_module.cache_clear()
+    assert [*broken_rules(tmp_path / "images" / "files.py")] == [
+        "images/files imports from the lower layers {'nn'}",
+        "images/files must not know {'rng'}",
+    ]
+    assert not [*broken_rules(tmp_path / "nn" / "own.py")]
+    own_module.cache_clear()
 
 
 @pytest.mark.parametrize("name", [name for name in FORBIDDEN if "/" in name])
@@ -235,9 +269,9 @@ DENOISER_CLASSES = {
 }
 
 
-def denoiser_questions(tree):
+def denoiser_questions(nodes):
     """Lines that ask of which denoiser something is, by class or by kind."""
-    for node in ast.walk(tree):
+    for node in nodes:
         asked, answers = [], set()
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
             "isinstance",
@@ -262,13 +296,14 @@ x in ("unet", "other")
 isinstance(x, int) or x == "text"
 """
     assert {"dit", "unet"} <= DENOISER_KINDS and "DenoiserConfig" in DENOISER_CLASSES
-    assert list(denoiser_questions(ast.parse(code))) == [2, 3, 4]
+    assert list(denoiser_questions(ast.walk(ast.parse(code)))) == [2, 3, 4]
 
 
-@pytest.mark.parametrize("path", [p for p in modules() if layer(p) != "denoisers"], ids=name_of)
-def test_denoisers_differ_by_methods_and_declarations_only(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert not list(denoiser_questions(tree)), "declare it in src/pippin/denoisers/config.py"
+def test_denoisers_differ_by_methods_and_declarations_only():
+    others = [path for path in modules() if layer(path) != "denoisers"]
+    asked = {name_of(path): [*denoiser_questions(nodes(path))] for path in others}
+    found = {name: lines for name, lines in asked.items() if lines}
+    assert not found, "declare it in src/pippin/denoisers/config.py"
 
 
 def test_every_file_states_its_licence():

@@ -163,7 +163,12 @@ def loaded(finished_run):
 def test_sampling_waits_for_the_images_of_a_batch(solver, guidance, loaded):
     run, mode = loaded
     config = replace(
-        run.recipe.sampling, solver=solver, guidance=guidance, precision="bf16", batch_size=4
+        run.recipe.sampling,
+        solver=solver,
+        guidance=guidance,
+        precision="bf16",
+        batch_size=4,
+        steps=2,
     )
     conditions = request_conditions(
         [0] * 6, ControlRequest(), run.control_names, num_classes=run.num_classes
@@ -188,8 +193,9 @@ def test_evaluation(finished_run, recipe, tmp_path):
         scales=(1.0, 3.0),
         scale_samples=4,
     )
+    recipe = replace(recipe, evaluation=evaluation, sampling=replace(recipe.sampling, steps=1))
     with rehearsal() as mode:
-        run = load_run(finished_run, recipe=on_cuda(replace(recipe, evaluation=evaluation)))
+        run = load_run(finished_run, recipe=on_cuda(recipe))
         measures = evaluate_run(run, tmp_path)
     expected = {"KID-efflite0", "held-out loss", "best semantic scale"}
     assert expected <= {measure.name for measure in measures}
