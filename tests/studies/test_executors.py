@@ -4,7 +4,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -156,30 +155,34 @@ def test_a_run_ends_with_a_study_that_is_killed(tmp_path, forked):
 
 
 PROGRAM = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import fake_runs
-fake_runs.run_two_for_ever(sys.argv[2])
+import os, sys
+assert not [name for name in sys.modules if "pippin" in name]
+if program := os.fork():
+    print(program, flush=True)
+else:
+    os.setsid()
+    sys.path.insert(0, sys.argv[1])
+    import fake_runs
+    fake_runs.run_two_for_ever(sys.argv[2])
 """
 
 
-def test_no_process_outlives_a_program_with_a_study(tmp_path):
+def test_no_process_outlives_a_program_with_a_study(tmp_path, preloaded_python):
     """A signal to its process group lets the runs save. SIGKILL of the program ends all else:
     runs, their data workers, and the fork server between them and the program."""
-    command = [sys.executable, "-c", PROGRAM, os.path.dirname(fake_runs.__file__), str(tmp_path)]
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    program = subprocess.Popen(command, start_new_session=True, **pipes)
+    here = os.path.dirname(fake_runs.__file__)
+    done = preloaded_python.run(PROGRAM, tmp_path, here, str(tmp_path))
+    program = int(done.stdout.splitlines()[0])
     try:
         wait_for(lambda: len([*tmp_path.glob("runs/*/waiting")]) == 2, seconds=600)
-        processes = descendants(program.pid)
+        processes = descendants(program)
         assert len(processes) >= 5  # fork server, two runs, two data workers
-        os.killpg(program.pid, signal.SIGTERM)
+        os.killpg(program, signal.SIGTERM)
         wait_for(lambda: len([*tmp_path.glob("runs/*/stopped")]) == 2, seconds=600)
-        assert set(descendants(program.pid)) >= set(processes[-4:])
+        assert set(descendants(program)) >= set(processes[-4:])
     finally:
-        program.kill()
-        program.wait()
-    wait_for(lambda: not any(map(is_alive, processes)), seconds=600)
+        os.kill(program, signal.SIGKILL)
+    wait_for(lambda: not any(map(is_alive, [program, *processes])), seconds=600)
 
 
 def descendants(pid):
