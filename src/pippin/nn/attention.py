@@ -97,8 +97,9 @@ class QueryKeyValue(nn.Module):
         Args:
             rotary: rotations of queries and keys, after their norm.
         """
-        # (B, N, 3D) -> (3, B, H, N, D/H)
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        # (B, N, 3D) -> 3 of (B, N, H, D/H): gradients are stacked as the product is laid out
+        parts = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
+        q, k, v = (part.transpose(1, 2) for part in parts)
         if self.norm is not None:
             q, k = self.norm(q, k)
         if rotary is not None:

@@ -48,11 +48,14 @@ def orthogonalise(
     """
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = (x / (x.norm() + 1e-7)).to(dtype or x.dtype)
+    x = (matrix / (matrix.norm() + 1e-7)).to(dtype or matrix.dtype)
+    # A transposed view would make each sum with a product read memory across rows.
+    x = x.T.contiguous() if tall else x
     for _ in range(ITERATIONS):
         gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        polynomial = (c * gram @ gram).add_(gram.mul_(b))
+        product = polynomial @ x
+        x = x.mul_(a).add_(product)
     return x.T if tall else x
 
 

@@ -70,13 +70,13 @@ class JointBlock(nn.Module):
         qkv_x = self.image.attention_in(modulate(layer_norm(x), shift_x, scale_x))
         qkv_c = self.context.attention_in(modulate(layer_norm(context), shift_c, scale_c))
         q, k, v = (torch.cat([c, i], dim=2) for c, i in zip(qkv_c, qkv_x, strict=True))
-        length = context.shape[1]
+        lengths = [context.shape[1], x.shape[1]]
         if isinstance(self.context, LastContextStream):
-            attended = attend(q[:, :, length:], k, v, mask)  # without the context's queries
+            attended = attend(q[:, :, lengths[0] :], k, v, mask)  # without the context's queries
             return self.image.update(x, attended, tuple(rest_x)), context
-        attended = attend(q, k, v, mask)  # (B, L + N, D)
-        x = self.image.update(x, attended[:, length:], tuple(rest_x))
-        return x, self.context.update(context, attended[:, :length], tuple(rest_c))
+        attended_c, attended_x = attend(q, k, v, mask).split(lengths, dim=1)  # (B, L | N, D)
+        x = self.image.update(x, attended_x, tuple(rest_x))
+        return x, self.context.update(context, attended_c, tuple(rest_c))
 
 
 class CroppedTable(PositionTable):
