@@ -108,6 +108,9 @@ class TrainConfig(Config):
     """Relative widths of the averages that snapshots store."""
     compile: bool = field(default=False, metadata=NOT_PROTOCOL)
     """torch.compile each block."""
+    muon_gram: bool = field(default=False, metadata=NOT_PROTOCOL)
+    """On CPUs, iterate Muon on the Gram matrix of weights at least twice as wide as high, or as high
+    as wide: about two thirds of the FLOPs, and the same result up to rounding."""
     parallel: Literal["ddp", "fsdp"] = field(default="ddp", metadata=NOT_PROTOCOL)
     """Under torchrun. ddp: every rank holds the full model and optimizer; fsdp: a shard of each,
     for models that do not fit otherwise."""
@@ -193,6 +196,11 @@ class TrainConfig(Config):
                 "train.checkpoint_format sharded and train.checkpoint_overlap True exclude each "
                 "other: all ranks write between two steps; give --train.checkpoint-overlap False, "
                 "or --train.checkpoint-format safetensors"
+            )
+        if self.muon_gram and self.muon_learning_rate is None:
+            raise ConfigError(
+                "train.muon_gram True has no effect without Muon, as train.muon_learning_rate is "
+                "None: set --train.muon-learning-rate 2e-2, or --train.muon-gram False"
             )
         self._check_schedule()
         self._check_retention()

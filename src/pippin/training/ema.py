@@ -45,7 +45,7 @@ class EMA:
     def update(self, model: nn.Module, *, batch_size: int, images_seen: int) -> None:
         """Update the averages after one step."""
         weight = self.step_weight(batch_size, images_seen)
-        current = [p.detach().float() for p in model.parameters()]
+        current = [p.float() for p in model.parameters()]  # itself in fp32
         torch._foreach_lerp_(list(self.weights.values()), current, weight)
 
     def step_weight(self, batch_size: int, images_seen: int) -> float:

@@ -90,6 +90,7 @@ class Trainer:
         self._loss: nn.Module = BatchLoss(model, objective, config.precision)
         if world.size > 1:  # first: FSDP replaces the parameters by shards
             self._loss = wrap_parallel(self._loss, model.denoiser.blocks, world, config.parallel)
+        self._parameters = list(model.parameters())  # a walk over all modules takes a while
         self.optimizers = build_optimizers(model, config)
         self.averages = build_averages(model, config)
         self.step_count = self.bad_steps = self.bad_in_a_row = 0
@@ -203,7 +204,7 @@ class Trainer:
         loss = self.backward(batch, draws.rows(self.world.local_rows(config.batch_size)))
         with self.timed("optimizer"):
             limit = math.inf if config.grad_clip is None else config.grad_clip
-            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+            norm = torch.nn.utils.clip_grad_norm_(self._parameters, limit)
             norm = full_tensor(norm)
         idle += self._prefetch(following, batch)
         status = sync_step_status(self.world, loss, norm, self._stop.signal, self._saver.failed)
@@ -213,7 +214,8 @@ class Trainer:
             set_learning_rates(self.optimizers, multiplier)
             for optimizer in self.optimizers if finite else ():
                 optimizer.step()
-            self.model.zero_grad(set_to_none=True)
+            for parameter in self._parameters:
+                parameter.grad = None
         self.step_count += 1
         with self.timed("ema"):
             for ema in self.averages.values() if finite else ():
