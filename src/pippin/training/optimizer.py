@@ -26,8 +26,8 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """a, b, c of Jordan's quintic: five iterations bring singular values to about 0.7 .. 1.2."""
 ITERATIONS = 5
 GRAM_PHASES = (3, 2)
-"""Iterations on a Gram matrix before it is computed again. Errors of its small eigenvalues grow with
-their number: after five they are 30 times those of the plain iteration, with this split equal."""
+"""Iterations on a Gram matrix before it is computed again. Errors of its small eigenvalues grow
+with their number: after five they reach 30 times those of the plain iteration, split so 3 times."""
 STEP_SIZE = 0.2
 """Liu et al.'s factor, about the root mean square of Adam's steps."""
 
@@ -42,8 +42,8 @@ def orthogonalise(
 ) -> Float[Tensor, "rows columns"]:
     """Approximation of U V^T for the singular value decomposition U S V^T.
 
-    It iterates X <- p(A) X with A = X X^T and p(A) = a + b A + c A A; the smaller side comes first,
-    to keep the products small.
+    It iterates X <- p(A) X with A = X X^T and p(A) = a + b A + c A A; the smaller side comes
+    first, to keep the products small.
 
     Args:
         matrix: of any scale: it is divided by its norm first.
