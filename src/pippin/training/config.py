@@ -109,8 +109,8 @@ class TrainConfig(Config):
     compile: bool = field(default=False, metadata=NOT_PROTOCOL)
     """torch.compile each block."""
     muon_gram: bool = field(default=False, metadata=NOT_PROTOCOL)
-    """On CPUs, iterate Muon on the Gram matrix of weights whose sides differ at least by a factor of
-    two: about two thirds of the FLOPs, and the same result up to rounding."""
+    """On CPUs, iterate Muon on the Gram matrix of weights whose sides differ by a factor of two or
+    more: about two thirds of the FLOPs, and the same result up to rounding."""
     parallel: Literal["ddp", "fsdp"] = field(default="ddp", metadata=NOT_PROTOCOL)
     """Under torchrun. ddp: every rank holds the full model and optimizer; fsdp: a shard of each,
     for models that do not fit otherwise."""

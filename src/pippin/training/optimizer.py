@@ -26,8 +26,8 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """a, b, c of Jordan's quintic: five iterations bring singular values to about 0.7 .. 1.2."""
 ITERATIONS = 5
 GRAM_PHASES = (3, 2)
-"""Iterations on a Gram matrix before it is computed again. Errors of its small eigenvalues grow
-with their number: after five they reach 30 times those of the plain iteration, split so 3 times."""
+"""Iterations on a Gram matrix before it is computed again. Rounding of its small eigenvalues grows
+with them: five in one phase have up to 30 times the error of the plain iteration, this split 3."""
 STEP_SIZE = 0.2
 """Liu et al.'s factor, about the root mean square of Adam's steps."""
 
