@@ -30,6 +30,7 @@ from pippin.data.moments import MomentBatch, check_range
 from pippin.evaluation.metrics.cost import denoiser_flops, meta_model
 from pippin.recipes.recipe import Recipe
 from pippin.runs.components import Components
+from pippin.system.heap import retained_heap
 from pippin.system.installation import environment
 from pippin.training.loop import Trainer, untimed
 from pippin.training.train import build_trainer
@@ -101,7 +102,8 @@ def bench(recipe: Recipe, name: str, config: BenchConfig, console: Console) -> B
         for precision in config.precisions:
             train = replace(recipe.train, precision=precision, compile=compiled)
             components.recipe = replace(recipe, train=train)
-            with console.status(f"{precision} {'compiled' if compiled else 'eager'}"):
+            status = console.status(f"{precision} {'compiled' if compiled else 'eager'}")
+            with status, retained_heap(components.device):  # as while training
                 modes.append(_mode(components, config, flops))
     return BenchRecord(
         recipe=name,

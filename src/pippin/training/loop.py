@@ -27,6 +27,7 @@ from pippin.distributed.world import (
 )
 from pippin.model import LatentDenoiser
 from pippin.objective import BatchLoss, Draws, Objective, draw_step
+from pippin.system.heap import retained_heap
 from pippin.system.signals import StopRequest, TrainingDivergedError, TrainingStoppedError
 from pippin.training.config import TrainConfig
 from pippin.training.ema import EMA, averaged_model, build_averages
@@ -156,7 +157,8 @@ class Trainer:
         self.model.train()
         self._stop = StopRequest()
         self._saver.on_saved = None if log is None else log.checkpoint
-        with self._stop, self._saver.completed_on_error(except_for=TrainingStoppedError):
+        saving = self._saver.completed_on_error(except_for=TrainingStoppedError)
+        with self._stop, retained_heap(self.device), saving:
             prefetcher = Prefetcher(iter(batches), self._computing)
             while not self.finished:
                 self._saver.check()

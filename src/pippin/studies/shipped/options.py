@@ -30,6 +30,8 @@ class TrainMachine:
     """n: every n-th block recomputes its activations; 1 = all blocks, 0 = none."""
     compile: bool | None = None
     """torch.compile each block."""
+    muon_gram: bool | None = None
+    """Iterate Muon on Gram matrices, on CPUs: two thirds of the FLOPs, other rounding."""
     device: str | None = None
     """auto, cpu, cuda, cuda:1, ..."""
     workers: int | None = None
