@@ -19,6 +19,7 @@ from pippin.objective import Objective
 from pippin.training.config import TrainConfig
 from pippin.training.loop import Trainer
 from pippin.training.monitor import Monitor
+from pippin.training.repa.projector import add_projector
 from pippin.types import Batch, Conditions, stack_controls
 
 CONFIG = TrainConfig(
@@ -29,6 +30,9 @@ CONFIG = TrainConfig(
     checkpoint_every=40,
     device="cpu",
 )
+
+REPA_FEATURES = 5
+"""Number of features that a trainer with REPA aligns to."""
 
 SMALL = MMDiTConfig(depth=2, width=16, num_heads=2)
 
@@ -68,6 +72,7 @@ def make_trainer(
             for place, weight in enumerate(model.parameters()):
                 weight += 0.05 * rng.normal(tuple(weight.shape), "init", place).to(dtype)
     config = replace(CONFIG, **settings)
+    add_projector(model, config.repa, REPA_FEATURES, seed=0)
     objective = Objective(DiffusionConfig())
     return Trainer(model, objective, conditioning, config, seed=0, folder=folder, world=world)
 

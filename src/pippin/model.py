@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Model of a checkpoint: a conditioner and a denoiser."""
 
-from torch import nn
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor, nn
 
 from pippin.conditioning.conditioner import Conditioner, Prepared, find_conditioner, keep_all
 from pippin.conditioning.config import ConditioningConfig
@@ -10,16 +12,25 @@ from pippin.denoisers.config import DenoiserConfig
 from pippin.denoisers.denoiser import Denoiser
 from pippin.denoisers.registry import build_denoiser
 from pippin.nn.initialise import initialise
+from pippin.nn.projector import TokenProjector
 from pippin.types import Conditions, Keep, Latents, Masking, Prediction, Times
+
+PROJECTOR = "projector."
+"""Prefix of the names of parameters that training alone uses: those of REPA's projector."""
 
 
 class LatentDenoiser(nn.Module):
     """Denoiser with its conditioner: noisy latents, time and conditions to a prediction."""
 
+    projector: TokenProjector | None
+    """Projector of the tokens of the denoiser's aligned block, while a run with REPA trains. It is
+    neither averaged nor sampled."""
+
     def __init__(self, conditioner: Conditioner, denoiser: Denoiser) -> None:
         super().__init__()
         self.conditioner = conditioner
         self.denoiser = denoiser
+        self.projector = None
 
     def prepare(self, conditions: Conditions, keep: Keep | None = None) -> Prepared:
         """Embed the conditions, which do not depend on time; ``keep`` None keeps all."""
@@ -36,6 +47,33 @@ class LatentDenoiser(nn.Module):
             masking: makes a masked model return its second prediction, ``aux``.
         """
         return self.denoiser(x_t, prepared.at(t), masking)
+
+
+def sampled_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Named parameters of a model that sampling uses: all but those of a projector."""
+    return (pair for pair in model.named_parameters() if not pair[0].startswith(PROJECTOR))
+
+
+def sampled_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Stored weights by name, without those of a projector."""
+    return {name: value for name, value in tensors.items() if not name.startswith(PROJECTOR)}
+
+
+def attach_projector(
+    model: LatentDenoiser, projector: TokenProjector, block: int, seed: int | None
+) -> None:
+    """Let a model train with a projector of the tokens of one block of its denoiser.
+
+    Args:
+        model: on its device.
+        projector: on any device.
+        block: number of the block, from 1.
+        seed: seed of the projector's initial weights; None keeps those of torch.
+    """
+    if seed is not None:
+        initialise(nn.ModuleDict({PROJECTOR.rstrip("."): projector}), seed)
+    model.projector = projector.to(next(model.parameters()).device)
+    model.denoiser.aligned_block = block
 
 
 def _batch_size(conditions: Conditions) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ from pippin.diffusion.rescale import build_schedule
 from pippin.diffusion.times import draw_times
 from pippin.model import LatentDenoiser
 from pippin.system.device import autocast, to_device
+from pippin.training.repa.config import NO_REPA, RepaConfig
 from pippin.types import Batch, Keep, Latents, Masking, Prediction, Times
 
 Predict = Callable[[Latents, Times], Prediction]
@@ -127,19 +129,47 @@ class Objective:
         return named_losses
 
 
+Features = Float[Tensor, "batch features rows columns"]
+
+
+def normalise_over_tokens(features: Features, share: float) -> Features:
+    """Spatial normalisation of iREPA: each feature loses ``share`` times its mean over the tokens
+    of its image and is divided by its deviation over them (n - 1), plus 1e-6."""
+    deviation, mean = torch.std_mean(features, dim=(2, 3), keepdim=True)
+    return (features - share * mean) / (deviation + 1e-6)
+
+
+def repa_loss(
+    projected: Float[Tensor, "batch tokens features"], features: Features
+) -> Float[Tensor, " batch"]:
+    """Negative cosine similarity of projected tokens and an encoder's features, the mean over the
+    tokens of each image, in fp32 (Yu et al. 2024, arXiv 2410.06940, eq. 8)."""
+    targets = features.float().flatten(2).transpose(1, 2)
+    return -F.cosine_similarity(projected.float(), targets, dim=-1).mean(dim=1)
+
+
 class BatchLoss(nn.Module):
     """Loss of some rows of a batch: conditions, noise, model and loss in one forward pass, as one
     module, so that the hooks of DDP and FSDP see every parameter's use.
 
     Args:
-        model: on its device.
+        model: on its device; with a projector if REPA is on.
         objective: the loss.
         precision: of the forward pass, see :class:`pippin.training.config.TrainConfig`.
+        repa: the auxiliary loss, which is added times its weight.
     """
 
-    def __init__(self, model: LatentDenoiser, objective: Objective, precision: str) -> None:
+    def __init__(
+        self,
+        model: LatentDenoiser,
+        objective: Objective,
+        precision: str,
+        repa: RepaConfig = NO_REPA,
+    ) -> None:
         super().__init__()
-        self.model, self.objective, self.precision = model, objective, precision
+        self.model, self.objective, self.precision, self.repa = model, objective, precision, repa
+        self.logged: dict[str, Tensor] = {}
+        """Parts of the last loss that are logged by themselves: ``repa``, before its weight."""
 
     def forward(self, batch: Batch, draws: Draws) -> Float[Tensor, ""]:
         """Mean loss of the rows.
@@ -150,15 +180,53 @@ class BatchLoss(nn.Module):
         """
         device = next(self.model.parameters()).device
         masking = None if draws.masking is None else draws.masking.to(device)
+        hidden: list[Tensor | None] = []
         with autocast(device, self.precision):
             prepared = self.model.prepare(batch.conditions, draws.keep)
+
+            def predict(x_t: Latents, t: Times) -> Prediction:
+                prediction = self.model(x_t, t, prepared, masking)
+                hidden.append(prediction.hidden)
+                return prediction
+
             losses = self.objective(
-                lambda x_t, t: self.model(x_t, t, prepared, masking),
+                predict,
                 to_device(batch.latents, device),
                 draws.t,
                 to_device(draws.noise, device),
             )
+            if self.repa.enabled:
+                losses["repa"] = self._aligned(hidden[0], batch.features, device)
         return torch.stack([loss.mean() for loss in losses.values()]).sum()
+
+    def _aligned(
+        self, hidden: Tensor | None, features: Features | None, device: torch.device
+    ) -> Float[Tensor, " batch"]:
+        """REPA's loss of each image, times its weight.
+
+        Raises:
+            ValueError: no projector, tokens or features, or other numbers of them.
+        """
+        projector = self.model.projector
+        if projector is None or hidden is None or features is None:
+            raise ValueError(
+                "train.repa needs a model with a projector, a denoiser that returns the tokens of "
+                "its aligned block, and batches with features: got "
+                f"{[x is not None for x in (projector, hidden, features)]}; build the trainer and "
+                "its loader with pippin.training.train"
+            )
+        grid = (features.shape[2], features.shape[3])
+        if hidden.shape[1] != grid[0] * grid[1]:
+            raise ValueError(
+                f"the denoiser has {hidden.shape[1]} tokens, and the features a grid of "
+                f"{grid[0]} x {grid[1]}; both must be of the same views"
+            )
+        features = to_device(features, device).float()
+        if self.repa.spatial_norm is not None:
+            features = normalise_over_tokens(features, self.repa.spatial_norm)
+        loss = repa_loss(projector(hidden, grid), features)
+        self.logged = {"repa": loss.detach().mean()}
+        return self.repa.weight * loss
 
 
 def check_objective(diffusion: DiffusionConfig, denoiser: DenoiserConfig) -> None:

@@ -194,6 +194,8 @@ class Batch:
     conditions: Conditions
     index: Int[Tensor, " batch"]
     """Index in the data set of each image."""
+    features: Float[Tensor, "batch features rows columns"] | None = None
+    """Features of a frozen encoder of the clean views, on the denoiser's grid of tokens (REPA)."""
 
     def rows(self, rows: slice) -> "Batch":
         """Subset of the images."""
@@ -201,6 +203,7 @@ class Batch:
             latents=self.latents[rows],
             conditions=self.conditions.rows(rows),
             index=self.index[rows],
+            features=None if self.features is None else self.features[rows],
         )
 
 
@@ -242,3 +245,5 @@ class Prediction:
     """Learned variance, if any (interpolation coefficient of Nichol & Dhariwal 2021, eq. 15)."""
     aux: "Prediction | None" = None
     """Second prediction of the same target, whose loss the objective adds (MDT's masked pass)."""
+    hidden: Float[Tensor, "batch tokens width"] | None = None
+    """Image tokens of the denoiser's aligned block, in raster order, if it has one (REPA)."""

@@ -22,7 +22,7 @@ from pippin.bench.timer import (
     reset_peak_memory,
     synchronise,
 )
-from pippin.config import protocol
+from pippin.config import ConfigError, protocol
 from pippin.control import Control, Corner, Size
 from pippin.data.config import check_squares
 from pippin.data.loader import LatentLoader
@@ -117,6 +117,11 @@ def bench(recipe: Recipe, name: str, config: BenchConfig, console: Console) -> B
 
 
 def _components(recipe: Recipe, config: BenchConfig, console: Console) -> Components:
+    if recipe.train.repa.enabled:
+        raise ConfigError(
+            "pippin bench measures no REPA; got train.repa.encoder "
+            f"{recipe.train.repa.encoder}: set --train.repa.encoder none"
+        )
     components = Components(recipe, console)
     if config.data == "recipe":
         check_squares(recipe.data, "pippin bench, which counts the FLOPs of one shape,")

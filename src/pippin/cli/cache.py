@@ -142,7 +142,7 @@ def _fits(cache: CacheFolder, record: dict[str, object]) -> bool:
     """Whether a run with these recorded inputs may have used a cache."""
     if cache.is_text:
         return record["text_encoder"] is not None
-    if cache.ingredients.get("autoencoder") != record["autoencoder"]:
+    if not cache.is_features and cache.ingredients.get("autoencoder") != record["autoencoder"]:
         return False
     if record["bucketed"] or cache.ingredients.get("split") != "train":
         return True  # recorded hashes are those of all training images

@@ -180,6 +180,8 @@ def _disk(command: PlanCommand, planned: "Plan") -> list[tuple[str, str]]:
     per_image = f"latents {_bytes(planned.latent_bytes)}"
     if planned.text_bytes:
         per_image += f", captions {_bytes(planned.text_bytes)}"
+    if planned.feature_bytes:
+        per_image += f", features {_bytes(planned.feature_bytes)}"
     total, images = planned.cache_bytes, planned.images
     if total is None or images is None:
         caches = f"{per_image} per image; --images N gives the total"

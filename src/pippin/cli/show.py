@@ -144,14 +144,17 @@ def _buckets(recipe: Recipe) -> str:
 
 def _costs(command: ShowCommand, shape: Shape) -> list[tuple[str, str]]:
     """Rows on the recipe's cost per image."""
-    from pippin.evaluation.metrics.cost import denoiser_flops, meta_model
-    from pippin.planning.memory import activation_bytes, num_classes_of
+    from pippin.evaluation.metrics.cost import denoiser_flops
+    from pippin.planning.memory import activation_bytes, num_classes_of, training_model
     from pippin.training.blocks import checkpoint_blocks
 
     recipe = command.recipe
     classes = command.num_classes or num_classes_of(recipe)
-    model = meta_model(recipe.conditioning, recipe.denoiser, classes, shape[0])
+    own = recipe.conditioning, recipe.denoiser
+    model = training_model(*own, classes, shape[0], recipe.train.repa)
     parts = {"denoiser": model.denoiser, "conditioner": model.conditioner}
+    if model.projector is not None:
+        parts["projector of training"] = model.projector
     counts = {part: sum(p.numel() for p in module.parameters()) for part, module in parts.items()}
     forward = denoiser_flops(model, shape)
     step = denoiser_flops(model, shape, backward=True)

@@ -152,6 +152,7 @@ class LatentLoader:
             latents=self._encoder.sample(moments, to_device(noise[self._part], self._device)),
             conditions=Conditions(label=sample.label, text=text, control=sample.control),
             index=indices,
+            features=sample.features,
         )
 
 

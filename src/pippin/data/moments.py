@@ -44,6 +44,8 @@ class MomentBatch:
     """float32."""
     control: ControlBatch
     label: Int[Tensor, " batch"]
+    features: Float[Tensor, "batch features rows columns"] | None = None
+    """See :class:`pippin.types.Batch`; float16."""
 
 
 @runtime_checkable

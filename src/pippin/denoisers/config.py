@@ -59,6 +59,12 @@ class DenoiserConfig(Config):
         return None
 
     @property
+    def token_blocks(self) -> int:
+        """Number of blocks that return one token for each patch of the latent, which REPA may
+        align; 0 = none."""
+        return 0
+
+    @property
     def learned_grid(self) -> tuple[int, int] | None:
         """Grid (rows, columns) of patches that positions are learned for; None: positions are
         computed, for any grid."""
@@ -153,6 +159,11 @@ class TransformerConfig(DenoiserConfig):
                 "denoiser.width must be a multiple of 4 and of denoiser.num_heads; got "
                 f"{self.width}, {self.num_heads} heads"
             )
+
+    @property
+    def token_blocks(self) -> int:
+        """All blocks."""
+        return self.depth
 
     @property
     def shape_text(self) -> str:

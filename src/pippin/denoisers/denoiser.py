@@ -36,6 +36,13 @@ class Denoiser(nn.Module, ABC):
     """Number that the conditioner's time features read."""
     blocks: nn.ModuleList
     """Repeated blocks, which are compiled, checkpointed and sharded one by one."""
+    aligned_block: int | None = None
+    """Number of the block, from 1, whose image tokens a prediction holds as ``hidden``; None = no
+    block."""
+
+    def is_aligned(self, block: nn.Module) -> bool:
+        """Whether a block is the aligned one."""
+        return self.aligned_block is not None and block is self.blocks[self.aligned_block - 1]
 
     @abstractmethod
     def forward(

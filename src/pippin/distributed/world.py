@@ -8,9 +8,9 @@ them there is one process, and the same code runs without a process group.
 import os
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -195,10 +195,17 @@ class StepStatus:
     """Signal received by any of several ranks; a single process checks its own."""
     save_failed: bool = False
     """Whether rank 0 of several failed to save a checkpoint."""
+    parts: dict[str, float] = field(default_factory=dict)
+    """Parts of the loss that are logged by themselves, means of the global batch."""
 
 
 def sync_step_status(
-    world: World, loss: Tensor, norm: Tensor, stop_signal: int | None, save_failed: bool
+    world: World,
+    loss: Tensor,
+    norm: Tensor,
+    stop_signal: int | None,
+    save_failed: bool,
+    parts: Mapping[str, Tensor] | None = None,
 ) -> StepStatus:
     """Share each rank's status in one all-reduce, so that no rank waits for one that has exited.
     The CPU waits for a GPU once, for all numbers together.
@@ -209,19 +216,26 @@ def sync_step_status(
         norm: of the averaged gradient, equal on all ranks.
         stop_signal: the signal that this rank received.
         save_failed: whether this rank failed to save a checkpoint.
+        parts: parts of the loss by name, means over this rank's rows; the same names on all ranks.
     """
+    parts = parts or {}
     if world.size == 1:
-        loss_value, norm_value = torch.stack([loss, norm]).tolist()
-        return StepStatus(loss=loss_value, norm=norm_value)
+        loss_value, norm_value, *values = torch.stack([loss, norm, *parts.values()]).tolist()
+        named = dict(zip(parts, values, strict=True))
+        return StepStatus(loss=loss_value, norm=norm_value, parts=named)
     flags = [save_failed, *(stop_signal == signal for signal in STOPS)]
     here = to_device(torch.tensor(flags, dtype=torch.float64), loss.device)
-    shared = world.all_reduce_sum(torch.cat([loss.double()[None], here]))
-    norm_value, total, failed, *stops = torch.cat([norm.double()[None], shared]).tolist()
+    means = torch.stack([loss, *parts.values()]).double()
+    shared = world.all_reduce_sum(torch.cat([means, here]))
+    norm_value, *totals = torch.cat([norm.double()[None], shared]).tolist()
+    total, *sums = totals[: len(means)]
+    failed, *stops = totals[len(means) :]
     return StepStatus(
         loss=total / world.size,
         norm=norm_value,
         stop=next((signal for signal, count in zip(STOPS, stops, strict=True) if count), None),
         save_failed=failed > 0,
+        parts={name: value / world.size for name, value in zip(parts, sums, strict=True)},
     )
 
 

@@ -17,12 +17,29 @@ from pippin.data.config import ImagesConfig, NoDataConfig, OpenMojiConfig, Shape
 from pippin.data.views.crop import whole_image
 from pippin.denoisers.config import DenoiserConfig
 from pippin.evaluation.metrics.cost import meta_model, trial_outputs
-from pippin.model import LatentDenoiser
+from pippin.model import LatentDenoiser, sampled_parameters
 from pippin.recipes.recipe import Recipe, Shape
 from pippin.training.blocks import checkpoint_blocks
 from pippin.training.config import TrainConfig
 from pippin.training.optimizer import ITERATIONS, Muon, build_optimizers, state_bytes
+from pippin.training.repa.config import NO_REPA, RepaConfig
+from pippin.training.repa.projector import add_projector, planned_width
 from pippin.types import stack_controls
+
+
+def training_model(
+    conditioning: ConditioningConfig,
+    denoiser: DenoiserConfig,
+    num_classes: int,
+    channels: int,
+    repa: RepaConfig,
+) -> LatentDenoiser:
+    """:func:`pippin.evaluation.metrics.cost.meta_model` with the projector that training adds."""
+    model = meta_model(conditioning, denoiser, num_classes, channels)
+    if repa.enabled:
+        with torch.device("meta"):
+            add_projector(model, repa, planned_width(repa), None)
+    return model
 
 
 class Activations(NamedTuple):
@@ -62,6 +79,7 @@ def activations(
     *,
     precision: str,
     every: int = 0,
+    repa: RepaConfig = NO_REPA,
 ) -> Activations:
     """Estimate the activations of a batch as :func:`activation_bytes` does, in fp32 or autocast.
 
@@ -75,8 +93,9 @@ def activations(
         latent_shape: (channels, height, width).
         precision: fp32 or bf16.
         every: recompute the activations of every n-th block; 0 = none.
+        repa: whose projector counts too.
     """
-    model = meta_model(conditioning, denoiser, 1, latent_shape[0])
+    model = training_model(conditioning, denoiser, 1, latent_shape[0], repa)
     checkpoint_blocks(model.denoiser.blocks, every)
     (first, first_blocks), (second, second_blocks) = (
         _saved_bytes(model, latent_shape, precision, batch) for batch in (1, 2)
@@ -218,10 +237,10 @@ class States(NamedTuple):
 def training_states(model: LatentDenoiser, train: TrainConfig) -> States:
     """Estimate the states of training a model.
 
-    Every EMA is as large as the weights.
+    Every EMA is as large as the weights, without those of a projector.
 
     Args:
-        model: built by :func:`pippin.evaluation.metrics.cost.meta_model`.
+        model: built by :func:`training_model`.
         train: configuration of optimizers and averages.
     """
     parameters = FP32 * sum(p.numel() for p in model.parameters())
@@ -236,7 +255,7 @@ def training_states(model: LatentDenoiser, train: TrainConfig) -> States:
         weights=parameters + buffers,
         gradients=parameters,
         optimizer=optimizer,
-        ema=parameters * len(train.averages),
+        ema=FP32 * sum(p.numel() for _, p in sampled_parameters(model)) * len(train.averages),
         optimizer_flops=flops,
     )
 
@@ -290,6 +309,16 @@ def latent_bytes(recipe: Recipe, shape: Shape) -> int:
     channels, height, width = shape
     view = 2 * channels * height * width * item + sum(x.nbytes for x in control) + 3 * 8
     return recipe.data.views * view
+
+
+def feature_bytes(recipe: Recipe, shape: Shape) -> int:
+    """Bytes of the cache of REPA's features per image: for each view one float16 vector a token,
+    and two integers. 0 where there are none."""
+    repa = recipe.train.repa
+    if isinstance(recipe.data, NoDataConfig) or not repa.enabled:
+        return 0
+    tokens = shape[1] * shape[2] // recipe.denoiser.side_multiple**2
+    return recipe.data.views * (tokens * planned_width(repa) * torch.float16.itemsize + 2 * 8)
 
 
 def text_bytes(recipe: Recipe) -> int:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pippin.conditioning.config import ConditioningConfig
 from pippin.denoisers.config import DenoiserConfig
-from pippin.evaluation.metrics.cost import denoiser_flops, meta_model
+from pippin.evaluation.metrics.cost import denoiser_flops
 from pippin.model import LatentDenoiser
 from pippin.planning.devices import Cluster
 from pippin.planning.fitting import FittingOption, fitting_options
@@ -17,10 +17,12 @@ from pippin.planning.memory import (
     Activations,
     States,
     activations,
+    feature_bytes,
     latent_bytes,
     num_classes_of,
     num_training_images,
     text_bytes,
+    training_model,
     training_states,
 )
 from pippin.planning.placement import (
@@ -36,6 +38,7 @@ from pippin.recipes.checks import check_recipe
 from pippin.recipes.recipe import Recipe, Shape, latent_shape_of
 from pippin.training.blocks import checkpoint_blocks
 from pippin.training.config import TrainConfig
+from pippin.training.repa.config import RepaConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,7 @@ class Plan:
     latent_shape: Shape
     num_classes: int
     parameters: int
+    """All that are trained, also those of REPA's projector."""
     batch_size: int
     """Global."""
     local_batch: int
@@ -79,6 +83,8 @@ class Plan:
     """Size of the latent cache for one image."""
     text_bytes: int
     """Size of the caption cache for one image."""
+    feature_bytes: int = 0
+    """Size of the cache of REPA's features for one image."""
 
     def chosen(self, train: TrainConfig) -> Placement:
         """Placement of the layout and checkpointing that the recipe itself sets."""
@@ -88,10 +94,10 @@ class Plan:
 
     @property
     def cache_bytes(self) -> int | None:
-        """Size of both caches; None where the number of images is unknown."""
+        """Size of all caches; None where the number of images is unknown."""
         if self.images is None:
             return None
-        return self.images * (self.latent_bytes + self.text_bytes)
+        return self.images * (self.latent_bytes + self.text_bytes + self.feature_bytes)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; bytes, FLOPs, hours."""
@@ -129,7 +135,7 @@ def plan(
     shape = latent_shape or latent_shape_of(recipe)
     classes = num_classes or num_classes_of(recipe)
     images = num_training_images(recipe) if images is None else images
-    model = meta_model(recipe.conditioning, recipe.denoiser, classes, shape[0])
+    model = _model(recipe, shape, classes)
     states = training_states(model, train)
     recomputed = (0, train.gradient_checkpointing or 1)
     options = [_checkpointing_plan(recipe, shape, every) for every in recomputed]
@@ -158,6 +164,7 @@ def plan(
         images=images,
         latent_bytes=latent_bytes(recipe, shape),
         text_bytes=text_bytes(recipe),
+        feature_bytes=feature_bytes(recipe, shape),
     )
 
 
@@ -196,7 +203,7 @@ def planned_memory(
     """
     shape, train = latent_shape or latent_shape_of(recipe), recipe.train
     classes = num_classes or num_classes_of(recipe)
-    model = meta_model(recipe.conditioning, recipe.denoiser, classes, shape[0])
+    model = _model(recipe, shape, classes)
     full = _activations(recipe, shape, 0)
     every = train.gradient_checkpointing
     saved = _activations(recipe, shape, every) if every else full
@@ -214,9 +221,14 @@ class StoredSizes(NamedTuple):
 
 def stored_sizes(recipe: Recipe, shape: Shape, num_classes: int) -> StoredSizes:
     """Sizes of a checkpoint and of a snapshot, without estimating activations."""
-    model = meta_model(recipe.conditioning, recipe.denoiser, num_classes, shape[0])
+    model = _model(recipe, shape, num_classes)
     states = training_states(model, recipe.train)
     return StoredSizes(states.checkpoint, _snapshot_size(recipe.train, states))
+
+
+def _model(recipe: Recipe, shape: Shape, num_classes: int) -> LatentDenoiser:
+    own = recipe.conditioning, recipe.denoiser
+    return training_model(*own, num_classes, shape[0], recipe.train.repa)
 
 
 def _snapshot_size(train: TrainConfig, states: States) -> int:
@@ -231,20 +243,26 @@ def _activations(recipe: Recipe, shape: Shape, every: int) -> Activations:
         shape,
         precision=recipe.train.precision,
         every=every,
+        repa=recipe.train.repa,
     )
 
 
 def _checkpointing_plan(recipe: Recipe, shape: Shape, every: int) -> CheckpointingPlan:
-    flops = _training_flops(recipe.conditioning, recipe.denoiser, shape, every)
+    own = recipe.conditioning, recipe.denoiser
+    flops = _training_flops(*own, shape, every, recipe.train.repa)
     return CheckpointingPlan(every, _activations(recipe, shape, every), flops)
 
 
 @lru_cache(maxsize=16)
 def _training_flops(
-    conditioning: ConditioningConfig, denoiser: DenoiserConfig, shape: Shape, every: int
+    conditioning: ConditioningConfig,
+    denoiser: DenoiserConfig,
+    shape: Shape,
+    every: int,
+    repa: RepaConfig,
 ) -> int:
     """FLOPs of one image, forward and backward, with recomputation."""
-    model = meta_model(conditioning, denoiser, 1, shape[0])
+    model = training_model(conditioning, denoiser, 1, shape[0], repa)
     checkpoint_blocks(model.denoiser.blocks, every)
     return denoiser_flops(model, shape, backward=True)
 

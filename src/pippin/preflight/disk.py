@@ -10,7 +10,7 @@ from pippin.data.cache.manifest import known_ingredients
 from pippin.data.config import NoDataConfig
 from pippin.data.folder.listing import Entry
 from pippin.data.folder.metadata_columns import CLASS, MAIN
-from pippin.planning.memory import latent_bytes, text_bytes
+from pippin.planning.memory import feature_bytes, latent_bytes, text_bytes
 from pippin.recipes.recipe import Recipe
 from pippin.runs.folder import RunFolder
 
@@ -35,15 +35,32 @@ class DiskNeed:
 def latents_need(start: "Start") -> DiskNeed:
     """Disk space of the latent cache."""
     cache, data = start.located.cache, start.located.data
-    known = {}
-    if start.num_images and not isinstance(data, NoDataConfig):
-        known = known_ingredients(data, start.autoencoder, cache)
     return DiskNeed(
         what=f"the latents of {start.num_images:,} images in {data_views(start.recipe)} views",
         folder=Path(cache.folder),
         num_bytes=start.num_images * latent_bytes(start.recipe, start.latent_shape),
         shared=("latents", repr(data), start.located.autoencoder.source, cache.dtype),
-        ingredients=known,
+        ingredients=_known(start),
+    )
+
+
+def _known(start: "Start") -> dict[str, Any]:
+    """Ingredients of the latent cache that are known before the images are read."""
+    data = start.located.data
+    if not start.num_images or isinstance(data, NoDataConfig):
+        return {}
+    return known_ingredients(data, start.autoencoder, start.located.cache)
+
+
+def features_need(start: "Start") -> DiskNeed:
+    """Disk space of the features of REPA; none where it is off."""
+    cache, repa = start.located.cache, start.located.train.repa
+    return DiskNeed(
+        what=f"REPA's features of {start.num_images:,} images in {data_views(start.recipe)} views",
+        folder=Path(cache.folder),
+        num_bytes=start.num_images * feature_bytes(start.recipe, start.latent_shape),
+        shared=("features", repr(start.located.data), repr(repa)),
+        ingredients={n: value for n, value in _known(start).items() if n.startswith("data.")},
     )
 
 

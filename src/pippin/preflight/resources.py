@@ -137,8 +137,9 @@ def _present_bytes(need: DiskNeed) -> int:
 def caches_of(need: DiskNeed) -> list[CacheFolder]:
     """Caches in the folder of a need that may be its own: of the same kind, and without an
     ingredient that differs. Ingredients of an unfinished cache are unknown."""
-    is_text = need.shared is not None and need.shared[0] == "captions"
-    caches = (cache for cache in list_caches(need.folder) if cache.is_text == is_text)
+    kind = "" if need.shared is None else need.shared[0]
+    flags = (kind == "captions", kind == "features")
+    caches = (c for c in list_caches(need.folder) if (c.is_text, c.is_features) == flags)
     return [cache for cache in caches if _may_be_own(cache, need)]
 
 

@@ -23,7 +23,13 @@ from pippin.encoders.autoencoder import Autoencoder
 from pippin.planning.devices import Cluster, device_named
 from pippin.planning.plan import Plan, StoredSizes, plan, planned_memory, stored_sizes
 from pippin.preflight.captioning import with_planned_captions
-from pippin.preflight.disk import DiskNeed, captions_need, latents_need, run_needs
+from pippin.preflight.disk import (
+    DiskNeed,
+    captions_need,
+    features_need,
+    latents_need,
+    run_needs,
+)
 from pippin.recipes.recipe import Recipe, Shape
 from pippin.runs.checkpoint_folders import list_checkpoints
 from pippin.runs.folder import Resume, RunFolder
@@ -212,7 +218,7 @@ class Start:
     @cached_property
     def disk_needs(self) -> tuple[DiskNeed, ...]:
         """Disk space of caches, and of what a run keeps that is not trained to its end."""
-        needs = [latents_need(self), captions_need(self)]
+        needs = [latents_need(self), features_need(self), captions_need(self)]
         if self.run is not None and not self.is_finished:
             needs += run_needs(self, self.run)
         return tuple(need for need in needs if need.num_bytes)

@@ -201,6 +201,28 @@ def _check_buckets(recipe: Recipe) -> None:
         )
 
 
+def _check_repa(recipe: Recipe) -> None:
+    """Refuse to align a block that the denoiser lacks, and features that are not cached."""
+    repa, denoiser = recipe.train.repa, recipe.denoiser
+    if not repa.enabled:
+        return
+    if not denoiser.token_blocks:
+        raise ConfigError(
+            f"train.repa aligns the tokens of a transformer block, and denoiser {denoiser.kind} "
+            "has none: take dit, mdtv2, pixart or mmdit, or set --train.repa.encoder none"
+        )
+    if repa.block > denoiser.token_blocks:
+        raise ConfigError(
+            f"train.repa.block must be a block of the denoiser, 1 to {denoiser.token_blocks}; got "
+            f"{repa.block}"
+        )
+    if not recipe.cache.enabled:
+        raise ConfigError(
+            "train.repa reads cached features, and cache.enabled is False: set --cache.enabled "
+            "True, or --train.repa.encoder none"
+        )
+
+
 def _check_resolution(recipe: Recipe) -> None:
     """Check the resolution for a known autoencoder; others are checked when they are loaded."""
     if not isinstance(recipe.data, NoDataConfig) and has_known_latents(recipe):
@@ -251,6 +273,7 @@ _CHECKS: tuple[Callable[[Recipe], None], ...] = (
     _check_scene,
     _check_tokens,
     _check_buckets,
+    _check_repa,
     _check_resolution,
 )
 """Checks of settings, in order."""

@@ -252,6 +252,7 @@ READ = (
     DATA,
     AUTOENCODER,
     "init.run",
+    "train.repa.source",
     *(f"evaluation.{name}" for name in ("reference", "clip", "inception", "dinov2", "lpips")),
 )
 """Settings of files or folders; all but the data may also name a model of the hub or package."""
@@ -262,8 +263,9 @@ def path_settings(recipe: Recipe) -> dict[str, str]:
     per encoder, as ``text.source.0``."""
     settings = {}
     for setting in (*WRITTEN, *READ):
-        section, _, name = setting.partition(".")
-        value = getattr(getattr(recipe, section), name, None)
+        value: object = recipe
+        for name in setting.split("."):
+            value = getattr(value, name, None)
         if setting == "evaluation.reference" and recipe.evaluation.reference_kind != "file":
             continue
         if (

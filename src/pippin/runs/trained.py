@@ -23,7 +23,7 @@ from torch import Tensor
 from pippin.data.config import NoDataConfig
 from pippin.encoders.config import SHIPPED_PREFIX
 from pippin.encoders.statistics import LatentStatistics
-from pippin.model import LatentDenoiser
+from pippin.model import LatentDenoiser, sampled_tensors
 from pippin.recipes.recipe import Recipe, known_patches_per_side
 from pippin.runs.bundled_encoders import bundle_encoders, bundled_paths
 from pippin.runs.checkpoint import load_weights
@@ -264,7 +264,8 @@ def _run_weights(run: RunFolder, path: Path, weights: str) -> tuple[dict[str, Te
     names = weight_names(state)
     reconstructed = run.average(weights)
     if weights in names or not weights.startswith(POWER_PREFIX):
-        return load_weights(path, weights, verified=True), state["images_seen"]
+        tensors = load_weights(path, weights, verified=True)
+        return sampled_tensors(tensors), state["images_seen"]
     if reconstructed.is_file():
         return load_average(reconstructed)
     others = [file.stem for file in sorted(reconstructed.parent.glob(f"{POWER_PREFIX}*"))]

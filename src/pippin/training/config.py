@@ -15,6 +15,7 @@ from pippin.training.averaging.config import (
     PowerProfile,
     ShareHalfLife,
 )
+from pippin.training.repa.config import NO_REPA, RepaConfig
 
 LoggedQuality = Literal["held_out_loss", "kid", "fd", "alignment"]
 TrackerName = Literal["tensorboard", "wandb", "mlflow", "none"]
@@ -94,6 +95,8 @@ class TrainConfig(Config):
     """Average that is used for validation, previews and, by default, sampling."""
     precision: Literal["fp32", "bf16"] = "bf16"
     """bf16: autocast of the forward pass; weights, optimizer and loss stay in fp32."""
+    repa: RepaConfig = field(default=NO_REPA, metadata=PROTOCOL_IF_CHANGED)
+    """Auxiliary loss that aligns the tokens of a block with features of a frozen encoder."""
     max_bad_steps: int = 10
     """Stop after this many non-finite steps in a row."""
 

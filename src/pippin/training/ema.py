@@ -10,7 +10,7 @@ from torch.distributed.tensor import DTensor
 
 from pippin.distributed.sharded_tensors import gather_full_tensors, shard_like
 from pippin.distributed.world import World
-from pippin.model import LatentDenoiser
+from pippin.model import LatentDenoiser, sampled_parameters
 from pippin.training.averaging.config import Average, ImagesHalfLife, PowerProfile, ShareHalfLife
 from pippin.training.averaging.profiles import gamma_of
 from pippin.training.config import TrainConfig
@@ -25,7 +25,7 @@ def half_life_images(config: ImagesHalfLife | ShareHalfLife, total_images: int) 
 
 
 class EMA:
-    """Exponential moving averages of all parameters of a model, in fp32.
+    """Exponential moving averages of all parameters that sampling uses, in fp32.
 
     After a step that ends at n images with batch b, average <- d average + (1 - d) weights with
     d = 0.5 ** (b / min(half_life, RAMP n)): the same curve at every batch size (Karras et al.
@@ -38,14 +38,14 @@ class EMA:
     def __init__(self, model: nn.Module, half_life: float | None) -> None:
         self.half_life = half_life
         self.weights: dict[str, Tensor] = {
-            name: p.detach().to(torch.float32, copy=True) for name, p in model.named_parameters()
+            name: p.detach().to(torch.float32, copy=True) for name, p in sampled_parameters(model)
         }
 
     @torch.no_grad()
     def update(self, model: nn.Module, *, batch_size: int, images_seen: int) -> None:
         """Update the averages after one step."""
         weight = self.step_weight(batch_size, images_seen)
-        current = [p.float() for p in model.parameters()]  # itself in fp32
+        current = [p.float() for _, p in sampled_parameters(model)]  # itself in fp32
         torch._foreach_lerp_(list(self.weights.values()), current, weight)
 
     def step_weight(self, batch_size: int, images_seen: int) -> float:
@@ -69,7 +69,7 @@ class EMA:
     @contextmanager
     def swapped_into(self, model: nn.Module) -> Iterator[None]:
         """Swap in the averaged weights; on exit, restore the model's own bit for bit."""
-        parameters = dict(model.named_parameters())
+        parameters = dict(sampled_parameters(model))
         original = {name: p.detach().clone() for name, p in parameters.items()}
         try:
             _copy(self.weights, parameters)

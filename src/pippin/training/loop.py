@@ -88,7 +88,9 @@ class Trainer:
         self.config, self.seed, self.folder, self.world = config, seed, folder, world
         self.lineage, self.record = lineage, dict(record or {})
         self.device = next(model.parameters()).device
-        self._loss: nn.Module = BatchLoss(model, objective, config.precision)
+        self._batch_loss = BatchLoss(model, objective, config.precision, config.repa)
+        self._loss: nn.Module = self._batch_loss
+        self._parts: dict[str, Tensor] = {}
         if world.size > 1:  # first: FSDP replaces the parameters by shards
             self._loss = wrap_parallel(self._loss, model.denoiser.blocks, world, config.parallel)
         self._parameters = list(model.parameters())  # a walk over all modules takes a while
@@ -209,7 +211,8 @@ class Trainer:
             norm = torch.nn.utils.clip_grad_norm_(self._parameters, limit)
             norm = full_tensor(norm)
         idle += self._prefetch(following, batch)
-        status = sync_step_status(self.world, loss, norm, self._stop.signal, self._saver.failed)
+        reasons = self._stop.signal, self._saver.failed
+        status = sync_step_status(self.world, loss, norm, *reasons, self._parts)
         finite = math.isfinite(status.loss) and math.isfinite(status.norm)
         multiplier = lr_multiplier(config, self.step_count)
         with self.timed("optimizer"):
@@ -227,6 +230,7 @@ class Trainer:
             images_seen=self.images_seen,
             batch_size=config.batch_size,
             loss=status.loss,
+            parts=status.parts,
             grad_norm=status.norm,
             learning_rate=multiplier * config.learning_rate,
             finite=finite,
@@ -260,7 +264,7 @@ class Trainer:
         """
         count = len(batch.index)
         size = self.config.micro_batch(count)
-        total = torch.zeros((), device=self.device)
+        total, parts = torch.zeros((), device=self.device), dict[str, Tensor]()
         for start in range(0, count, size):
             rows = slice(start, min(start + size, count))
             share = (rows.stop - start) / count
@@ -270,6 +274,8 @@ class Trainer:
                 with self.timed("backward"):
                     (loss if share == 1 else share * loss).backward()
             total = total + share * loss.detach()
+            parts = {n: share * x + parts.get(n, 0) for n, x in self._batch_loss.logged.items()}
+        self._parts = parts
         return total
 
     def _take_draws(self, batch: Batch) -> tuple[Draws, float]:
@@ -323,7 +329,7 @@ class Trainer:
     def _log(self, record: StepRecord, log: RunLog | None) -> None:
         """Write the means since the last line, every ``log_every`` images and at the end."""
         if record.finite:
-            self.log_means.add({"loss": record.loss, "grad_norm": record.grad_norm})
+            self.log_means.add({"loss": record.loss, "grad_norm": record.grad_norm} | record.parts)
         self._seconds.add({"data": record.data_seconds, "step": record.step_seconds})
         if log is not None and (self.finished or self.passed(self.config.log_every)):
             log.step(record, self._seconds.take(), self.log_means.take())

@@ -3,7 +3,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from pippin.distributed.world import World
@@ -21,6 +21,8 @@ class StepRecord:
     """Images of the step, on all ranks."""
     loss: float
     """Mean over the global batch."""
+    parts: dict[str, float] = field(default_factory=dict)
+    """Parts of the loss that are logged by themselves, such as ``repa``."""
     grad_norm: float
     """Norm before clipping."""
     learning_rate: float

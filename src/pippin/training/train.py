@@ -41,6 +41,13 @@ from pippin.training.monitor import Periodic
 from pippin.training.preview_prompts import check_preview_prompts, encode_preview_prompts
 from pippin.training.progress import TrainingProgress, print_header
 from pippin.training.quality import check_quality, quality_monitor
+from pippin.training.repa.features import (
+    build_encoder,
+    moments_with_features,
+    recorded_encoder,
+    refuse_other_encoder,
+)
+from pippin.training.repa.projector import add_projector, feature_width
 from pippin.training.resume import (
     ResumeRequest,
     note_changes,
@@ -142,7 +149,7 @@ def _train(
             if world.is_rank0:
                 update_recorded_paths(run, inputs)
             return
-        loader = _loader(components, trainer.images_seen, world)
+        loader = _loader(components, trainer, world)
         if not world.is_rank0:
             _run_missed(trainer, monitors, missed)
             trainer.train(loader, monitors=monitors)
@@ -164,14 +171,18 @@ def _train(
             trainer.train(loader, [log.callbacks.step], monitors, log)
 
 
-def _loader(components: Components, start_image: int, world: World) -> LatentLoader:
-    recipe = components.recipe
+def _loader(components: Components, trainer: Trainer, world: World) -> LatentLoader:
+    recipe, moments = components.recipe, components.moments
+    if recipe.train.repa.enabled:
+        encoder = build_encoder(components.located.train.repa, components.device)
+        refuse_other_encoder(trainer.record, encoder.fingerprint)
+        moments = moments_with_features(components, encoder)
     return LatentLoader(
-        components.moments,
+        moments,
         components.autoencoder,
         batch_size=recipe.train.batch_size,
         seed=recipe.seed,
-        start_image=start_image,
+        start_image=trainer.images_seen,
         workers=recipe.train.workers,
         rank=world.rank,
         world_size=world.size,
@@ -271,7 +282,8 @@ def _prepare_trainer(
         lineage = load_initial_weights(model, components, run.path, report=world.is_rank0)
         _prepare_latent_statistics(components, world)
     inputs = with_null_mask(inputs, model)
-    trainer = build_trainer(components, run.path, world, model, lineage, state_entry(inputs))
+    record = state_entry(inputs) | recorded_encoder(start)
+    trainer = build_trainer(components, run.path, world, model, lineage, record)
     if start is not None:
         trainer.restore(start, verified=True)
         print_above_progress(
@@ -334,6 +346,9 @@ def build_trainer(
     recipe = components.recipe
     if model is None:
         model = components.model_with_null()
+    if recipe.train.repa.enabled:
+        repa = components.located.train.repa
+        add_projector(model, repa, feature_width(repa), recipe.seed)
     checkpoint_blocks(model.denoiser.blocks, recipe.train.gradient_checkpointing)
     if recipe.train.compile:
         compile_blocks(recipe.denoiser, model.denoiser.blocks, num_shapes=_num_shapes(recipe))

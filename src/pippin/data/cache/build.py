@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +31,8 @@ from pippin.system.workers.processes import start_worker, watch_workers
 
 Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all)."""
+Encode = Callable[[ViewBatch], dict[str, Tensor]]
+"""Tensors that a shard stores of prepared images, apart from their indices."""
 
 
 def build_cache(
@@ -70,8 +73,56 @@ def build_cache(
         FormatError: a newer version built this cache.
         ValueError: the autoencoder returned moments that are not finite.
     """
-    ingredients = cache_ingredients(source, encoder, config)
-    folder = Path(config.folder) / cache_key(ingredients)
+    ingredients, dtype = cache_ingredients(source, encoder, config), getattr(torch, config.dtype)
+
+    def encode(batch: ViewBatch) -> dict[str, Tensor]:
+        moments = encode_images(encoder, batch.images, device)
+        control = {f"{CONTROL_PREFIX}{name}": value for name, value in batch.control.items()}
+        mean, std = moments.mean.to(dtype), moments.std.to(dtype)
+        return {"mean": mean, "std": std, "label": batch.label, **control}
+
+    return build_shards(
+        source,
+        encode,
+        config,
+        ingredients,
+        Path(config.folder) / cache_key(ingredients),
+        encode_batch=encode_batch,
+        workers=workers,
+        verify=verify,
+        progress=progress,
+        say=say,
+        ready=ready,
+    )
+
+
+def build_shards(
+    source: ImageSource,
+    encode: Encode,
+    config: CacheConfig,
+    ingredients: dict[str, Any],
+    folder: Path,
+    *,
+    encode_batch: int = 32,
+    workers: int = 0,
+    verify: Verify = "sha256",
+    progress: Progress | None = None,
+    say: Say | None = None,
+    ready: Ready | None = None,
+) -> LatentCache:
+    """Build, finish or repair the shards of one row for each view, and open them.
+
+    Args:
+        source: the images.
+        encode: tensors of some prepared images.
+        config: shard size of a new build.
+        ingredients: everything that determines the content.
+        folder: folder of the cache.
+        encode_batch, workers, verify, progress, say, ready: see :func:`build_cache`.
+
+    Raises:
+        OSError, FormatError, ValueError: as :func:`build_cache`.
+    """
     ready = ready or (lambda missing: None)
     make_folder(folder)
     try:  # without a lock: many processes may open a finished cache at the same time
@@ -88,7 +139,7 @@ def build_cache(
         ready(0 if finished else len(claims.missing()))
         if finished:
             return LatentCache(folder, finished)
-        builder = _Builder(source, encoder, state, device, encode_batch, workers)
+        builder = _Builder(source, encode, state, encode_batch, workers)
         builder.build(progress or (lambda done, total: None))
         return LatentCache(folder, state.finish())
 
@@ -99,13 +150,12 @@ class _Builder:
     def __init__(
         self,
         source: ImageSource,
-        encoder: Encoder,
+        encode: Encode,
         state: CacheBuildState,
-        device: torch.device | str,
         encode_batch: int,
         workers: int,
     ) -> None:
-        self.source, self.encoder, self.state, self.device = source, encoder, state, device
+        self.source, self.encode, self.state = source, encode, state
         self.encode_batch, self.workers = encode_batch, workers
         self.ranges = state.ranges(state.claims.shard_size)
 
@@ -175,16 +225,8 @@ class _Builder:
 
     def _encode(self, rows: range, batch: ViewBatch) -> dict[str, Tensor]:
         """Tensors of one batch, as a shard stores them."""
-        moments = encode_images(self.encoder, batch.images, self.device)
-        shard_numbers = torch.arange(rows.start, rows.stop)
-        return {
-            "mean": moments.mean.to(self.state.dtype),
-            "std": moments.std.to(self.state.dtype),
-            "label": batch.label,
-            "index": shard_numbers % len(self.source),
-            "view": shard_numbers // len(self.source),
-            **{f"{CONTROL_PREFIX}{name}": value for name, value in batch.control.items()},
-        }
+        numbers, count = torch.arange(rows.start, rows.stop), len(self.source)
+        return {**self.encode(batch), "index": numbers % count, "view": numbers // count}
 
 
 class _Rows(Dataset):

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pippin.data.cache.manifest import (
     MANIFEST,
     CacheError,
@@ -44,7 +42,7 @@ class CacheBuildState:
 
     Args:
         source: the images.
-        config: dtype, and the shard size of a new build.
+        config: shard size of a new build.
         folder: folder of the cache.
         ingredients: everything that determines the content.
         claims: the locks of the shards.
@@ -61,7 +59,7 @@ class CacheBuildState:
         claims: ShardClaims,
         say: Say,
     ) -> None:
-        self.folder, self.claims, self.dtype = folder, claims, getattr(torch, config.dtype)
+        self.folder, self.claims = folder, claims
         self.total = len(source) * source.config.views
         self._shape = {"num_pictures": len(source), "num_views": source.config.views}
         self._shard_size, self._ingredients, self._say = config.shard_size, ingredients, say

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Listing and removal of caches of latents and of caption features, read without torch."""
+"""Listing and removal of caches of latents and of features, read without torch."""
 
 import os
 from collections.abc import Iterator
@@ -14,6 +14,8 @@ from pippin.system.lock import FolderBusyError
 
 MANIFEST = "manifest.json"
 TEXT_PREFIX = "text-"
+FEATURE_PREFIX = "features-"
+"""Start of the name of a cache of image features."""
 NEWER = "of a newer pippin"
 """Content of a cache whose manifest is of a newer version."""
 OWN_FILES = ("shard-", MANIFEST, LOCK, ".")
@@ -37,6 +39,11 @@ class CacheFolder:
         """Whether the cache holds caption features."""
         return self.path.name.startswith(TEXT_PREFIX)
 
+    @property
+    def is_features(self) -> bool:
+        """Whether the cache holds image features."""
+        return self.path.name.startswith(FEATURE_PREFIX)
+
 
 def list_caches(folder: Path) -> list[CacheFolder]:
     """Caches in the folder of all caches, the largest first; other folders are skipped."""
@@ -46,7 +53,7 @@ def list_caches(folder: Path) -> list[CacheFolder]:
 
 def _is_cache(path: Path) -> bool:
     """Whether a folder has the name and the lock file of a cache."""
-    key = path.name.removeprefix(TEXT_PREFIX)
+    key = path.name.removeprefix(TEXT_PREFIX).removeprefix(FEATURE_PREFIX)
     named = len(key) == 16 and set(key) <= set("0123456789abcdef")
     return named and path.is_dir() and not path.is_symlink() and (path / LOCK).is_file()
 
@@ -59,7 +66,8 @@ def _describe(path: Path) -> CacheFolder:
             ingredients = dict(read_versioned_json(path / MANIFEST, "latent cache")["ingredients"])
             names = "data.kind", "data.resolution", "split"
             kind, side, split = (ingredients.get(name, "?") for name in names)
-            content = f"{kind} {side} px {split}"
+            features = "features of " if path.name.startswith(FEATURE_PREFIX) else ""
+            content = f"{features}{kind} {side} px {split}"
         except FormatError:
             ingredients, content = {}, NEWER
         except (ValueError, LookupError, TypeError, OSError):

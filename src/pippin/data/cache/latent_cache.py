@@ -76,9 +76,7 @@ class LatentCache:
 
     def fetch(self, indices: Int[Tensor, " batch"], views: Int[Tensor, " batch"]) -> MomentBatch:
         """See :class:`pippin.data.moments.MomentSource`."""
-        check_range("image index", indices, len(self))
-        check_range("view", views, self.num_views)
-        rows = self._gather(views * len(self) + indices)
+        rows = self.rows(indices, views)
         control = {
             name.removeprefix(CONTROL_PREFIX): value
             for name, value in rows.items()
@@ -86,6 +84,18 @@ class LatentCache:
         }
         moments = Moments(mean=rows["mean"].float(), std=rows["std"].float())
         return MomentBatch(moments=moments, control=control, label=rows["label"])
+
+    def rows(
+        self, indices: Int[Tensor, " batch"], views: Int[Tensor, " batch"]
+    ) -> dict[str, Tensor]:
+        """Stored tensors of view ``views[k]`` of image ``indices[k]``.
+
+        Raises:
+            ValueError: an index or a view is out of range.
+        """
+        check_range("image index", indices, len(self))
+        check_range("view", views, self.num_views)
+        return self._gather(views * len(self) + indices)
 
     def _gather(self, rows: Int[Tensor, " batch"]) -> dict[str, Tensor]:
         """Rows of every tensor, in the given order."""

@@ -3,6 +3,8 @@
 the layers of its successors: RMS norms, SwiGLU, rotary positions (LightningDiT, Yao et al. 2025,
 arXiv 2501.01423)."""
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from pippin.denoisers.denoiser import Denoiser, TokenUse, Widths
@@ -55,11 +57,12 @@ class DiT(Denoiser):
         x = self.patches(x_t)  # (B, N, D)
         # fp32 from here on, also under bf16 autocast
         x = x + grid_positions(grid, x.shape[-1], x.device, self.base_grid)
-        rotary = self._rotary(grid, x)
+        rotary, hidden = self._rotary(grid, x), None
         for block in self.blocks:
             x = block(x, embedded.modulation, embedded.tokens, embedded.mask, rotary=rotary)
+            hidden = x if self.is_aligned(block) else hidden
         x = from_patches(self.output(x, embedded.modulation), grid, self.patch_size)
-        return split_variance(x, self.latent_channels)
+        return replace(split_variance(x, self.latent_channels), hidden=hidden)
 
     def _rotary(self, grid: tuple[int, int], x: Tensor) -> Rotary | None:
         if self.rotary_width is None:

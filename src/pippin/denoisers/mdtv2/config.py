@@ -52,6 +52,11 @@ class MDTv2Config(TransformerConfig):
             )
 
     @property
+    def token_blocks(self) -> int:
+        """All blocks; an odd one of the encoder does not exist."""
+        return self.depth - (self.depth - self.decoder_depth) % 2
+
+    @property
     def learned_grid(self) -> tuple[int, int]:
         """The grid of positions and of relative biases."""
         return self.grid

@@ -6,6 +6,7 @@ pass hides some tokens from the encoder; a side block, the interpolater, predict
 Cross-attention to condition tokens is our addition.
 """
 
+from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -139,7 +140,8 @@ class MDTv2(Denoiser):
     ) -> Prediction:
         """(B, C, H, W) -> mean (B, C, H, W), and as many variance channels where learnt.
 
-        With ``masking``, a second pass without the hidden tokens gives ``aux``.
+        With ``masking``, a second pass without the hidden tokens gives ``aux``. The tokens of an
+        aligned block are those of the first pass, which sees all of them.
 
         Raises:
             ValueError: another grid than that of the learned positions, or masking of a model
@@ -156,25 +158,34 @@ class MDTv2(Denoiser):
         x = x + self.positions.weight  # fp32 from here on, also under bf16 autocast
         offsets = offset_rows(*grid, x.device)
         shared = Shared(embedded.modulation, embedded.tokens, embedded.mask, offsets)
-        prediction = self._decode(self._encode(x, shared, None), x, shared)
+        aligned: list[Tokens] = []
+        prediction = self._decode(self._encode(x, shared, None, aligned), x, shared, aligned)
+        prediction = replace(prediction, hidden=aligned[0] if aligned else None)
         if masking is None:
             return prediction
-        aux = self._masked(x, shared, masking)
-        return Prediction(mean=prediction.mean, variance=prediction.variance, aux=aux)
+        return replace(prediction, aux=self._masked(x, shared, masking))
 
-    def _encode(self, x: Tokens, shared: Shared, kept: Kept | None) -> Tokens:
-        """Encoder; the states of its first half return as long skips in reverse order."""
+    def _encode(
+        self, x: Tokens, shared: Shared, kept: Kept | None, aligned: list[Tokens]
+    ) -> Tokens:
+        """Encoder; the states of its first half return as long skips in reverse order. The tokens
+        of an aligned block are appended to ``aligned``."""
         skips: list[Tokens] = []
         for block in self.blocks[: self.stage]:
             x = block(x, *shared, kept=kept)
             skips.append(x)
+            aligned += [x] if self.is_aligned(block) else []
         for block in self.blocks[self.stage : 2 * self.stage]:
             x = block(x, *shared, skip=skips.pop(), kept=kept)
+            aligned += [x] if self.is_aligned(block) else []
         return x if kept is not None else x + self.decoder_positions.weight
 
-    def _decode(self, x: Tokens, embedded_latent: Tokens, shared: Shared) -> Prediction:
+    def _decode(
+        self, x: Tokens, embedded_latent: Tokens, shared: Shared, aligned: list[Tokens]
+    ) -> Prediction:
         for block in self.blocks[2 * self.stage :]:
             x = block(x, *shared, skip=embedded_latent)
+            aligned += [x] if self.is_aligned(block) else []
         x = self.output(x, shared.modulation)
         x = from_patches(x, self.config.grid, self.config.patch_size)
         return split_variance(x, self.latent_channels)
@@ -188,9 +199,9 @@ class MDTv2(Denoiser):
         order = masking.order.to(x.device).argsort(dim=1)
         kept = order[:, : int(x.shape[1] * (1 - ratio))]
         seen = x.gather(1, kept[..., None].expand(-1, -1, x.shape[-1]))
-        encoded = self._encode(seen, shared, kept)
+        encoded = self._encode(seen, shared, kept, [])
         filled = self.interpolater(encoded, order, self.decoder_positions.weight, shared)
-        return self._decode(filled, x, shared)
+        return self._decode(filled, x, shared, [])
 
 
 def _grid(grid: tuple[int, int]) -> str:

@@ -133,10 +133,12 @@ class MMDiT(Denoiser):
         x = x + self._positions(grid, x)  # fp32 from here on, also under bf16 autocast
         if mask is not None:
             mask = torch.cat([mask, mask.new_ones(x.shape[:2])], dim=1)
+        hidden = None
         for block in self.blocks:
             x, context = block(x, context, embedded.modulation, mask)
+            hidden = x if self.is_aligned(block) else hidden
         output = self.output(x, embedded.modulation)
-        return Prediction(mean=from_patches(output, grid, self.patch_size))
+        return Prediction(mean=from_patches(output, grid, self.patch_size), hidden=hidden)
 
     def _positions(self, grid: tuple[int, int], x: Tokens) -> Float[Tensor, "tokens width"]:
         if self.table is None:

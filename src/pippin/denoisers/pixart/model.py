@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """PixArt-alpha (Chen et al. 2023, arXiv 2310.00426): one shared modulation, adaLN-single."""
 
+from dataclasses import replace
+
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -87,10 +89,12 @@ class PixArt(Denoiser):
         x = self.patches(x_t)  # (B, N, D)
         x = x + self._positions(grid, x)  # fp32 from here on, also under bf16 autocast
         shared = self.shared(F.silu(embedded.modulation)).unflatten(-1, (6, -1))  # (B, 6, D)
+        hidden = None
         for block in self.blocks:
             x = block(x, shared, embedded.tokens, embedded.mask)
+            hidden = x if self.is_aligned(block) else hidden
         x = from_patches(self.output(x, embedded.modulation), grid, self.config.patch_size)
-        return split_variance(x, self.latent_channels)
+        return replace(split_variance(x, self.latent_channels), hidden=hidden)
 
     def _positions(self, grid: tuple[int, int], x: Tokens) -> Float[Tensor, "tokens width"]:
         config = self.config

@@ -41,6 +41,7 @@ class Dinov2:
     Args:
         source: a folder, or a hub name.
         device: device of the network.
+        setting: setting that names the source, for messages.
 
     Raises:
         ValueError: no DINOv2 of that name, files that are missing, patches that do not divide 224,
@@ -50,12 +51,18 @@ class Dinov2:
     name = "dinov2"
     input_size = INPUT_SIZE
 
-    def __init__(self, source: str, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        source: str,
+        device: torch.device | str = "cpu",
+        *,
+        setting: str = "evaluation.dinov2",
+    ) -> None:
         folder = model_folder(source, "DINOv2")
         found_type = model_type(folder)
         if found_type != "dinov2":
             raise ValueError(
-                f"evaluation.dinov2: {source!r} is a {found_type!r} model; give a folder with a "
+                f"{setting}: {source!r} is a {found_type!r} model; give a folder with a "
                 "model of type 'dinov2' in transformers' format, such as facebook/dinov2-large"
             )
         transformers = transformers_library("DINOv2")
@@ -63,7 +70,7 @@ class Dinov2:
             network, _ = load_weights(transformers.Dinov2Model, "the DINOv2", folder)
         if INPUT_SIZE % network.config.patch_size:
             raise ValueError(
-                f"evaluation.dinov2: patches of {network.config.patch_size} pixels do not divide "
+                f"{setting}: patches of {network.config.patch_size} pixels do not divide "
                 f"images of {INPUT_SIZE}; give a DINOv2 with another patch size"
             )
         self.dim: int = network.config.hidden_size
@@ -78,6 +85,20 @@ class Dinov2:
         Raises:
             ValueError: not uint8 images (batch, 3, height, width).
         """
+        return self._tokens(images)[:, 0]
+
+    @torch.inference_mode()
+    def patches(self, images: Images) -> Float[Tensor, "batch dim rows columns"]:
+        """Features of each patch after the last normalisation, on the network's device.
+
+        Raises:
+            ValueError: not uint8 images (batch, 3, height, width).
+        """
+        side = INPUT_SIZE // self._network.config.patch_size
+        return self._tokens(images)[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+
+    def _tokens(self, images: Images) -> Float[Tensor, "batch tokens dim"]:
+        """The class token and the patch tokens, after the last normalisation."""
         check_images(images)
         pixels = images.to(self._device).float()
         if images.shape[-2:] != (INPUT_SIZE, INPUT_SIZE):
@@ -85,4 +106,4 @@ class Dinov2:
             pixels = interpolate(pixels, size=side, mode="bicubic", antialias=True).clamp(0, 255)
         mean, std = (pixels.new_tensor(statistics)[:, None, None] for statistics in (MEAN, STD))
         hidden: Tensor = self._network((pixels / 255 - mean) / std).last_hidden_state
-        return hidden[:, 0]
+        return hidden

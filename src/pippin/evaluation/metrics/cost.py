@@ -46,7 +46,7 @@ def denoiser_flops(
 
     As is customary, the count leaves out all elementwise work and the conditioner, which processes
     one vector per image. A masked pass, which only training makes, counts with ``backward``, at
-    the mean share of hidden tokens.
+    the mean share of hidden tokens. So does REPA's projector, where the model has one.
 
     Args:
         model: built by :func:`meta_model`.
@@ -63,7 +63,8 @@ def denoiser_flops(
 def trial_outputs(
     model: LatentDenoiser, latent_shape: tuple[int, int, int], *, training: bool, batch: int = 1
 ) -> list[Tensor]:
-    """Outputs of the denoiser for a batch; in training also those of its masked pass."""
+    """Outputs of the denoiser for a batch; in training also those of its masked pass and of a
+    projector."""
     widths, conditioner = model.denoiser.widths, model.conditioner
     device = next(model.parameters()).device
     trained: dict[str, Any] = {
@@ -83,6 +84,11 @@ def trial_outputs(
     aux = prediction.aux
     outputs = [prediction.mean, prediction.variance]
     outputs += [] if aux is None else [aux.mean, aux.variance]
+    if training and model.projector is not None and prediction.hidden is not None:
+        height, width = latent_shape[1:]
+        columns = round((prediction.hidden.shape[1] * width / height) ** 0.5)
+        grid = (prediction.hidden.shape[1] // columns, columns)
+        outputs.append(model.projector(prediction.hidden, grid))
     return [x for x in outputs if x is not None]
 
 
