@@ -245,5 +245,5 @@ class Prediction:
     """Learned variance, if any (interpolation coefficient of Nichol & Dhariwal 2021, eq. 15)."""
     aux: "Prediction | None" = None
     """Second prediction of the same target, whose loss the objective adds (MDT's masked pass)."""
-    hidden: Float[Tensor, "batch tokens width"] | None = None
+    hidden: Float[Tensor, "batch tokens dim"] | None = None
     """Image tokens of the denoiser's aligned block, in raster order, if it has one (REPA)."""

@@ -14,6 +14,9 @@ from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.distances import compare
 from pippin.evaluation.features.dinov2 import Dinov2
 from pippin.evaluation.features.extraction import build_features, extract
+from pippin.training.repa.config import RepaConfig
+from pippin.training.repa.features import build_encoder
+from pippin.training.repa.projector import feature_width, planned_width
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +47,29 @@ def test_features_are_the_class_token_of_normalised_pixels(folder, extractor, op
         expected = model(pixels).pooler_output
     torch.testing.assert_close(extractor(openmoji_images[:3]), expected, rtol=1e-4, atol=1e-5)
     assert expected.std(dim=0).mean() > 1e-3
+
+
+def test_patches_are_the_other_tokens_on_their_grid(folder, extractor, openmoji_images):
+    from torchvision.transforms.v2.functional import normalize, resize
+
+    model = transformers.Dinov2Model.from_pretrained(folder)
+    pixels = resize(openmoji_images[:2].float(), [224, 224], interpolation=3, antialias=True)
+    pixels = normalize(pixels.clamp(0, 255) / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    with torch.no_grad():
+        tokens = model(pixels).last_hidden_state
+    patches = extractor.patches(openmoji_images[:2])
+    assert patches.shape == (2, 24, 16, 16)
+    for row, column in [(0, 0), (3, 5), (15, 15)]:
+        expected = tokens[:, 1 + 16 * row + column]
+        torch.testing.assert_close(patches[:, :, row, column], expected, rtol=1e-4, atol=1e-5)
+    encoder = build_encoder(RepaConfig(encoder="dinov2", source=str(folder)), "cpu")
+    assert torch.equal(encoder.encode(openmoji_images[:2], (16, 16)), patches)
+    assert encoder.encode(openmoji_images[:2], (4, 8)).shape == (2, 24, 4, 8)
+    assert encoder.fingerprint != extractor.fingerprint
+    config = RepaConfig(encoder="dinov2", source=str(folder))
+    assert feature_width(config) == planned_width(config) == 24
+    hub = RepaConfig(encoder="dinov2", source="facebook/dinov2-large")
+    assert planned_width(hub) == 1024
 
 
 def test_measures_carry_its_name_and_files(folder, extractor, openmoji_images):
