@@ -52,6 +52,9 @@ def memory_of(recipe: Recipe, devices: int) -> int:
     they are linear in the depth."""
     cluster = replace(STATED, devices=devices)
     depth = getattr(recipe.denoiser, "depth", 0)
+    if recipe.train.repa.enabled:  # the projector costs the same at any block
+        repa = replace(recipe.train.repa, block=1)
+        recipe = replace(recipe, train=replace(recipe.train, repa=repa))
     first = 2 + getattr(recipe.denoiser, "decoder_depth", 0)
     if depth <= first + 2 or recipe.train.gradient_checkpointing:
         return planned_memory(recipe, cluster)

@@ -18,6 +18,7 @@ from pippin.data.views.views import make_view
 from pippin.denoisers.unet.config import unet
 from pippin.evaluation.features.efflite0 import EffLite0
 from pippin.evaluation.metrics.cost import denoiser_flops
+from pippin.planning.devices import Cluster
 from pippin.planning.memory import activations, feature_bytes, training_model
 from pippin.planning.plan import plan, stored_sizes
 from pippin.recipes.checks import check_recipe
@@ -116,7 +117,8 @@ def test_the_cache_holds_the_features_of_each_view(aligned):
 
 def test_the_cache_is_found_by_encoder_and_grid(aligned, tmp_path):
     recipe, _ = aligned
-    components = Components(recipe, Console(quiet=True))
+    few = replace(recipe, data=replace(recipe.data, max_pictures=5))
+    source = Components(few, Console(quiet=True)).train_source
     cache, encoded = replace(recipe.cache, folder=str(tmp_path)), []
 
     class Constant:
@@ -128,10 +130,10 @@ def test_the_cache_is_found_by_encoder_and_grid(aligned, tmp_path):
             return torch.ones(len(images), 2, *grid)
 
     def build(mark, grid):
-        return build_feature_cache(components.train_source, Constant(mark), grid, cache).folder
+        return build_feature_cache(source, Constant(mark), grid, cache).folder
 
     first = build("a", (4, 4))
-    assert build("a", (4, 4)) == first and sum(encoded) == 48
+    assert build("a", (4, 4)) == first and sum(encoded) == 2 * len(source)
     assert len({first, build("b", (4, 4)), build("a", (2, 4))}) == 3
     caches = list_caches(tmp_path)
     assert len(caches) == 3 and all(one.is_features for one in caches)
@@ -139,11 +141,11 @@ def test_the_cache_is_found_by_encoder_and_grid(aligned, tmp_path):
     with pytest.raises(ValueError, match="must be finite and at most 65504"):
         bad = Constant("c")
         bad.encode = lambda images, grid: torch.full((len(images), 2, *grid), 1e6)
-        build_feature_cache(components.train_source, bad, (4, 4), cache)
+        build_feature_cache(source, bad, (4, 4), cache)
 
 
 def test_a_plan_counts_the_projector_in_training_alone(recipe):
-    aligned, shape = plan(with_repa(recipe)), (4, 8, 8)
+    aligned, shape = plan(with_repa(recipe), Cluster(devices=1)), (4, 8, 8)
     own = recipe.conditioning, recipe.denoiser, aligned.num_classes, 4
     plain = training_model(*own, RepaConfig())
     width, hidden, features, tokens = 16, 8, 112, 16
