@@ -23,11 +23,11 @@ KINDS = {
 }
 
 
-def model_of(kind, every=0):
-    rule = "modulation" if kind == "mdtv2" else "attention"
+def model_of(kind, every=0, denoiser=None):
+    rule = "modulation" if kind in ("mdtv2", "ddt") else "attention"
     model = build_model(
         ConditioningConfig(rules={"label": rule}),
-        KINDS[kind],
+        denoiser or KINDS[kind],
         num_classes=3,
         latent_channels=4,
         seed=0,

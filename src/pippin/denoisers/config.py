@@ -60,8 +60,8 @@ class DenoiserConfig(Config):
 
     @property
     def token_blocks(self) -> int:
-        """Number of blocks that return one token for each patch of the latent, which REPA may
-        align; 0 = none."""
+        """Number of blocks, the first ones, that return a token for each patch of the latent and
+        that REPA may align; 0 = none."""
         return 0
 
     @property

@@ -209,7 +209,8 @@ def _check_repa(recipe: Recipe) -> None:
     if not denoiser.token_blocks:
         raise ConfigError(
             f"train.repa aligns the tokens of a transformer block, and denoiser {denoiser.kind} "
-            "has none: take dit, mdtv2, pixart or mmdit, or set --train.repa.encoder none"
+            "has none: take dit, jit, ddt, mdtv2, pixart or mmdit, or set --train.repa.encoder "
+            "none"
         )
     if repa.block > denoiser.token_blocks:
         raise ConfigError(

@@ -63,6 +63,11 @@ class DDTConfig(TransformerConfig):
         )
 
     @property
+    def token_blocks(self) -> int:
+        """The blocks of the encoder."""
+        return self.encoder_depth
+
+    @property
     def shape_text(self) -> str:
         """Depths of encoder and decoder, and width."""
         return f"{self.encoder_depth} + {self.depth - self.encoder_depth} x {self.width}"

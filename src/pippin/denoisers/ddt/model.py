@@ -8,14 +8,15 @@ addition.
 """
 
 import torch.nn.functional as F
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from pippin.denoisers.ddt.config import DDTConfig
 from pippin.denoisers.denoiser import DecoupledDenoiser, State, TokenUse, Widths
 from pippin.nn.blocks import AdaLNBlock, ModulatedOutput
 from pippin.nn.embeddings import DATA_TIME, PatchEmbedding, from_channel_patches, patch_grid
 from pippin.nn.rotary import Rotary, rotary_2d
-from pippin.types import Embedded, Latents
+from pippin.types import Embedded, Latents, Masking, Prediction
 
 POSITION_RANGE = 16.0
 """Last position along each axis; the first is 0, on every grid."""
@@ -44,22 +45,36 @@ class DDT(DecoupledDenoiser):
         features = config.patch_size**2 * latent_channels
         self.output = ModulatedOutput(width, width, features, silu=False)
 
+    def forward(
+        self, x_t: Latents, embedded: Embedded, masking: Masking | None = None
+    ) -> Prediction:
+        """(B, C, H, W) -> mean (B, C, H, W)."""
+        state, hidden = self._encode(x_t, embedded)
+        return Prediction(mean=self.decode(x_t, state), hidden=hidden)
+
     def encode(self, x_t: Latents, embedded: Embedded) -> State:
         """State of each token, which modulates the decoder.
 
         Raises:
             ValueError: a conditioner that does not give the time alone.
         """
+        return self._encode(x_t, embedded)[0]
+
+    def _encode(
+        self, x_t: Latents, embedded: Embedded
+    ) -> tuple[State, Float[Tensor, "batch tokens dim"] | None]:
+        """The state, and the tokens of an aligned block."""
         if embedded.time is None:
             raise ValueError("ddt needs Embedded.time; let the conditioner give the time alone")
         rotary = self._rotary(x_t)
         # fp32 from here on, also under bf16 autocast
-        state = self.patches["encoder"](x_t).float()  # (B, N, D)
+        state, hidden = self.patches["encoder"](x_t).float(), None  # (B, N, D)
         for block in self.blocks[: self.config.encoder_depth]:
             state = block(
                 state, embedded.modulation, embedded.tokens, embedded.mask, rotary=rotary
             )
-        return F.silu(embedded.time[:, None] + state)
+            hidden = state if self.is_aligned(block) else hidden
+        return F.silu(embedded.time[:, None] + state), hidden
 
     def decode(self, x_t: Latents, state: State) -> Latents:
         """Velocity from latents and a state, which may be that of another time."""

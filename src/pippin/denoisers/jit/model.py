@@ -104,8 +104,10 @@ class JiT(Denoiser):
         x = x + grid_positions(grid, x.shape[-1], x.device, config.base_grid)
         head = config.width // config.num_heads
         rotary = grid_rotary(grid, head, x.device, config.base_grid)
+        hidden = None
         for block in self.blocks[:start]:
             x = block(x, embedded.modulation, None, None, rotary=rotary)
+            hidden = x if self.is_aligned(block) else hidden
         if start is not None:
             context, mask = self._context(embedded, x)  # (B, L, D), (B, L + N)
             length = context.shape[1]
@@ -113,9 +115,10 @@ class JiT(Denoiser):
             rotary = grid_rotary(grid, head, x.device, config.base_grid, unrotated=length)
             for block in self.blocks[start:]:
                 x = block(x, embedded.modulation, None, None, rotary=rotary, key_mask=mask)
+                hidden = x[:, length:] if self.is_aligned(block) else hidden
             x = x[:, length:]
         output = self.output(x, embedded.modulation)
-        return Prediction(mean=from_patches(output, grid, config.patch_size))
+        return Prediction(mean=from_patches(output, grid, config.patch_size), hidden=hidden)
 
     def _context(
         self, embedded: Embedded, x: Tokens
