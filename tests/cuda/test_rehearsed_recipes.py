@@ -27,7 +27,9 @@ def settings_of(name):
     if isinstance(denoiser, UNetConfig):
         denoiser = replace(denoiser, blocks_per_level=1)
     else:
-        denoiser = replace(denoiser, depth=2 + getattr(denoiser, "decoder_depth", 0))
+        parts = {n: 1 for n in ("encoder_depth", "context_start") if getattr(denoiser, n, None)}
+        depth = 2 + getattr(denoiser, "decoder_depth", 0)
+        denoiser = replace(denoiser, depth=depth, **parts)
     return denoiser, recipe.conditioning, recipe.diffusion
 
 
