@@ -115,13 +115,14 @@ def run_for(words: Sequence[str], seconds: float, log: Path) -> int:
     with log.open("wb") as output:
         process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT)
         try:
-            return process.wait(max(0.0, seconds))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGTERM)
-        try:
-            return process.wait(STOP - 10)
-        except subprocess.TimeoutExpired:
-            return -signal.SIGKILL
+            try:
+                return process.wait(max(0.0, seconds))
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGTERM)
+            try:
+                return process.wait(STOP - 10)
+            except subprocess.TimeoutExpired:
+                return -signal.SIGKILL
         finally:  # also where this check itself is interrupted
             if process.poll() is None:
                 process.kill()

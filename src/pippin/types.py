@@ -4,7 +4,7 @@
 Units:
 
 - time ``t``: the input of the networks, in [0, 1000]. DDPM schedules: index 0..999, index 0 the
-  least noisy; rectified flow: 1000 sigma. Gates read t / 1000.
+  least noisy; rectified flow: 1000 sigma; gvp: 2000 / pi times its angle. Gates read t / 1000.
 - geometry: (height, width) and (top, left), in pixels of the *source image*.
 - latents: ``Moments`` are the outputs of an autoencoder (and the content of caches); ``latents``
   are normalised to about unit variance by the autoencoder's own affine.

@@ -78,7 +78,7 @@ def test_tiny_denoisers_are_checked_on_a_cpu(script, tmp_path):
     for row in sections["training"]["rows"]:
         assert row["images_per_second"]["median"] > 0 and row["of_data_sheet"] is None
         expected = row["gflops_per_image"] * row["batch"] / row["step_seconds"] / 1e3
-        assert row["mfu"] == pytest.approx(expected / row["matmul_tflops"], rel=0.7)
+        assert row["mfu"] == pytest.approx(expected / row["matmul_tflops"], rel=1e-6)
     saved, recomputed = (row["planned_memory"] for row in sections["plan"]["rows"])
     assert saved > recomputed and sections["plan"]["rows"][0]["measured_memory"] is None
 
@@ -175,10 +175,10 @@ def test_slow_tasks_are_stopped_and_later_ones_named(parts, tmp_path):
     tasks = [parts.section.Task(name=name, run=slow) for name in ("first", "second")]
     quick = parts.section.Task(name="third", run=lambda: iter([2]))
     sections = [
-        parts.section.Section(name="slow", share=0.5, tasks=lambda _: tasks),
-        parts.section.Section(name="quick", share=0.5, tasks=lambda _: [quick]),
+        parts.section.Section(name="slow", share=0.025, tasks=lambda _: tasks),
+        parts.section.Section(name="quick", share=0.975, tasks=lambda _: [quick]),
     ]
-    context, done = context_of(parts, tmp_path, 2 * LATE), []
+    context, done = context_of(parts, tmp_path, 40 * LATE), []
     parts.section.run_sections(sections, context, done.append)
     slow_result, quick_result = done
     assert slow_result.rows == (1,) and slow_result.skipped == ("second",)

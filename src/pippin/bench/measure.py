@@ -135,8 +135,15 @@ def _components(recipe: Recipe, config: BenchConfig, console: Console) -> Compon
 def _settings(recipe: Recipe, config: BenchConfig) -> dict[str, Any]:
     """All settings that determine the work of a step, except the modes."""
     own = {f"bench.{name}": getattr(config, name) for name in ("data", "steps", "matmul_side")}
-    loading = {"train.workers": recipe.train.workers, "cache.enabled": recipe.cache.enabled}
-    settings = protocol(recipe) | own | loading
+    train = recipe.train
+    work = {
+        "train.workers": train.workers,
+        "train.muon_gram": train.muon_gram,
+        "train.gradient_checkpointing": train.gradient_checkpointing,
+        "train.micro_batch_size": train.micro_batch_size,
+        "cache.enabled": recipe.cache.enabled,
+    }
+    settings = protocol(recipe) | own | work
     return {path: value for path, value in settings.items() if path != "train.precision"}
 
 

@@ -157,6 +157,7 @@ def _run(source: str, place: "RunFolder", preset: PresetName | None, arguments: 
         CheckpointError: the chosen checkpoint is unusable, or the last one of all.
     """
     from pippin.runs.checkpoint import CheckpointError
+    from pippin.runs.hub_source import pin_source
     from pippin.runs.trained import trained_recipe, trained_sampling
 
     recipe = trained_recipe(source)
@@ -167,6 +168,9 @@ def _run(source: str, place: "RunFolder", preset: PresetName | None, arguments: 
         default = _preset_command(preset, default.sampling)
     prog = "pippin evaluate RUN"
     command = parse(type(default), prog, arguments, default, EVALUATE_OPTIONS)
+    if command.sampling.guide is not None:
+        guide = pin_source(command.sampling.guide)  # of one commit for all checkpoints
+        command = replace(command, sampling=replace(command.sampling, guide=guide))
     chosen = _chosen_checkpoints(place, command.checkpoint)
     for checkpoint in chosen:
         try:

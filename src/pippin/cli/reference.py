@@ -3,13 +3,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from pippin.cli.parsing.options import parse
+from pippin.config import ConfigError
 from pippin.distributed.ranks import get_world_size, is_rank0
-from pippin.evaluation.config import EvaluationConfig
+from pippin.evaluation.config import EvaluationConfig, FeaturesName
 from pippin.system.text import print_text
 
 
@@ -24,7 +25,7 @@ class ReferenceCommand:
     """New file FILE.npz."""
     resolution: int | None = None
     """Side to which the centre square of each image is resized first; None = unchanged."""
-    features: Literal["efflite0", "inception", "dinov2", "clip"] = "efflite0"
+    features: FeaturesName = "efflite0"
     """inception: the network of FID, from the file --inception. dinov2, clip: from
     --dinov2 or --clip."""
     input_size: int = EvaluationConfig().input_size
@@ -42,6 +43,11 @@ class ReferenceCommand:
 def main(argv: list[str]) -> int:
     """Parse, measure, save."""
     command = parse(ReferenceCommand, "pippin reference", argv)
+    if command.clip is not None and command.features != "clip":
+        raise ConfigError(
+            f"--clip {command.clip} has no effect with --features {command.features}: give "
+            "--features clip, or leave --clip out"
+        )
     config = EvaluationConfig(
         features=command.features,
         input_size=command.input_size,

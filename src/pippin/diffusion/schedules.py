@@ -51,7 +51,7 @@ class NoiseSchedule(ABC):
     def time_at(self, fraction: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Time at a fraction in [0, 1] of the path from clean to noise.
 
-        Discrete schedules give one of their indices, rectified flow any time.
+        Discrete schedules give one of their indices, continuous ones any time.
         """
 
     @abstractmethod

@@ -29,6 +29,7 @@ SCALABLE = tuple(
 )
 """Controls whose effect is a number per image, so that it can be matched."""
 
+FeaturesName = Literal["efflite0", "inception", "dinov2", "clip"]
 NETWORKS = {
     "inception": "a file of its weights",
     "dinov2": "a folder of the model",
@@ -65,7 +66,7 @@ class EvaluationConfig(Config):
     for the Frechet distances; all other distances use train. For a folder of images: such
     statistics, a .npz of images (arr_0) or a folder of images, instead of a data set. The hash of
     the content is part of the measures' protocol."""
-    features: Literal["efflite0", "inception", "dinov2", "clip"] = "efflite0"
+    features: FeaturesName = "efflite0"
     """Feature network. efflite0: EfficientNet-lite0 trained on ImageNet, 1280 pooled features.
     inception: the network of FID, from the file that evaluation.inception names. dinov2 and
     clip: from the folder that evaluation.dinov2 or evaluation.clip names; clip adds CMMD."""
@@ -205,11 +206,15 @@ class EvaluationConfig(Config):
                 raise ConfigError(
                     f"evaluation.{name} must be different finite numbers; got {scales}"
                 )
-        wrong = [pair for pair in self.intervals if not pair[0] < pair[1]]
+        wrong = [
+            pair
+            for pair in self.intervals
+            if not (all(map(math.isfinite, pair)) and pair[0] < pair[1])
+        ]
         if wrong or len(set(self.intervals)) != len(self.intervals):
             raise ConfigError(
-                "evaluation.intervals must be different pairs of log-SNR, each with low < high, "
-                f"such as -3 3 -1 3; got {list(self.intervals)}"
+                "evaluation.intervals must be different pairs of finite log-SNR, each with low < "
+                f"high, such as -3 3 -1 3; got {list(self.intervals)}"
             )
         for name in ("size_curve", "requests"):
             sides = getattr(self, name)

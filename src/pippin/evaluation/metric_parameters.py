@@ -80,6 +80,17 @@ class FeatureName(Parameter):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClipFeatures(FeatureName):
+    """The image embeddings of a CLIP."""
+
+    examples: tuple[Any, ...] = ("clip",)
+
+    def regex(self) -> str:
+        """The one name."""
+        return "clip"
+
+
+@dataclass(frozen=True, kw_only=True)
 class UnofficialFeatures(FeatureName):
     """Any feature network but the published Inception, in which the metric has another name."""
 

@@ -214,8 +214,8 @@ def load_trained_weights(
     if (folder / WEIGHTS_FILE).is_file():
         if checkpoint is not None:
             raise ValueError(
-                f"{source} is an exported model with one set of weights; leave --checkpoint "
-                f"{checkpoint} out, or give a run folder"
+                f"{source} is an exported model with one set of weights, and has no checkpoint "
+                f"{checkpoint}: leave the checkpoint out, or give a run folder"
             )
         return _load_export(source, folder, recipe, weights)
     with held_checkpoint(RunFolder(folder).checkpoints, checkpoint) as (path, problems):

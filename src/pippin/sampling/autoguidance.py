@@ -22,6 +22,7 @@ from pippin.runs.trained import load_trained_weights, trained_recipe
 from pippin.sampling.config import GuideChoice, SamplingConfig
 
 if TYPE_CHECKING:
+    from pippin.runs.trained import Trained
     from pippin.sampling.load import LoadedRun
 
 
@@ -90,15 +91,11 @@ def _own_weights(run: "LoadedRun", choice: GuideChoice) -> Guide:
         model=model.eval(),
         recipe=run.recipe,
         num_classes=run.num_classes,
-        protocol={
-            "guide.sha256": trained.sha256,
-            "guide.weights": trained.weights,
-            "guide.images_seen": trained.images_seen,
-        },
+        protocol=_protocol(trained),
     )
 
 
-def _protocol(guide: "LoadedRun") -> dict[str, Any]:
+def _protocol(guide: "LoadedRun | Trained") -> dict[str, Any]:
     return {
         "guide.sha256": guide.sha256,
         "guide.weights": guide.weights,
@@ -123,9 +120,9 @@ def _check_fit(run: "LoadedRun", guide: "LoadedRun") -> None:
         ValueError: the message lists what differs, with both values.
     """
     differences = [
-        f"\n  {what}: {theirs} in the guide, {own} in the model"
-        for what, own, theirs in _compared(run, guide)
-        if own != theirs
+        f"\n  {what}: {guide_value} in the guide, {model_value} in the model"
+        for what, model_value, guide_value in _compared(run, guide)
+        if model_value != guide_value
     ]
     if differences:
         raise ValueError(
@@ -139,19 +136,19 @@ def _check_fit(run: "LoadedRun", guide: "LoadedRun") -> None:
 def _compared(run: "LoadedRun", guide: "LoadedRun") -> Iterator[tuple[str, Any, Any]]:
     """(description, value of the model, value of the guide) of all that must be equal."""
     for name in ("schedule", "rescale", "prediction"):
-        own, theirs = (getattr(one.recipe.diffusion, name) for one in (run, guide))
-        yield f"diffusion.{name}", own, theirs
+        values = [getattr(loaded.recipe.diffusion, name) for loaded in (run, guide)]
+        yield f"diffusion.{name}", values[0], values[1]
     model, weak = run.components, guide.components
     yield "shape of the latents", model.latent_shape, weak.latent_shape
     yield "autoencoder and affine", model.autoencoder.fingerprint, weak.autoencoder.fingerprint
-    own, theirs = (one.recipe.conditioning.semantic.kind for one in (run, guide))
-    yield "conditioning.semantic.kind", own, theirs
+    kinds = [loaded.recipe.conditioning.semantic.kind for loaded in (run, guide)]
+    yield "conditioning.semantic.kind", kinds[0], kinds[1]
     if model.text_rule is not None and weak.text_rule is not None:
         yield "text features", _features(run), _features(guide)
         yield "text encoder", model.text_fingerprint, weak.text_fingerprint
-    elif own == theirs:
+    elif kinds[0] == kinds[1]:
         yield "classes", run.num_classes, guide.num_classes
-        if not any(isinstance(one.recipe.data, NoDataConfig) for one in (run, guide)):
+        if not any(isinstance(loaded.recipe.data, NoDataConfig) for loaded in (run, guide)):
             yield "names of classes", _names(run), _names(guide)
     unknown = [name for name in guide.control_names if name not in run.control_names]
     yield "control fields beyond the model's", "none", ", ".join(unknown) or "none"

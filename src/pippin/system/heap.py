@@ -44,6 +44,13 @@ def retained_heap(device: torch.device) -> Iterator[bool]:
         libc.malloc_trim(0)
 
 
+def release_free_memory() -> None:
+    """Give free memory of this process back to the system, where the C library can."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
 def _glibc() -> ctypes.CDLL | None:
     """The C library, if it is glibc."""
     if sys.platform != "linux":

@@ -24,10 +24,10 @@ from pippin.training.schedules import learning_rate_factor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """a, b, c of Jordan's quintic: five iterations bring singular values to about 0.7 .. 1.2."""
-ITERATIONS = 5
 GRAM_PHASES = (3, 2)
 """Iterations on a Gram matrix before it is computed again. Rounding of its small eigenvalues grows
 with them: five in one phase have up to 30 times the error of the plain iteration, this split 3."""
+ITERATIONS = sum(GRAM_PHASES)
 STEP_SIZE = 0.2
 """Liu et al.'s factor, about the root mean square of Adam's steps."""
 

@@ -85,6 +85,7 @@ def test_features_of_a_clip_are_its_embeddings_and_name_the_measures(folder, ope
     assert cmmd.value == pytest.approx(expected, rel=1e-5) and cmmd.low >= 0
     assert cmmd.protocol["features_fingerprint"] == extractor.fingerprint
     assert find_metric("CMMD-clip") == CMMD(features="clip")
+    assert find_metric("CMMD-efflite0").kind is not CMMD
 
 
 def test_features_of_clip_need_a_clip_and_a_clip_alone_does_not_change_them(folder):

@@ -123,7 +123,13 @@ def test_the_cost_of_samples_counts_both_networks(trained):
 
 @pytest.mark.parametrize(
     "intervals",
-    [((1.0, 1.0),), ((2.0, -2.0),), ((-1.0, 1.0), (-1.0, 1.0)), ((0.0, float("nan")),)],
+    [
+        ((1.0, 1.0),),
+        ((2.0, -2.0),),
+        ((-1.0, 1.0), (-1.0, 1.0)),
+        ((0.0, float("nan")),),
+        ((float("-inf"), 3.0),),
+    ],
     ids=str,
 )
 def test_intervals_that_are_none_are_refused(intervals):

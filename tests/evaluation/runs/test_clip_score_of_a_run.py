@@ -122,6 +122,24 @@ def test_a_folder_of_prompts_has_a_score_and_other_folders_say_why_not(
     capsys.readouterr()
     assert main(["evaluate", str(out), *options]) == 2
     assert "needs the caption of every image" in capsys.readouterr().err
+    assert main(["evaluate", str(out), *options, "--features", "clip"]) == 0
+    table = capsys.readouterr().out
+    assert "CMMD-clip" in table and "FD-clip" in table and "CLIP score" not in table
+
+
+def test_distances_in_features_of_clip_need_no_captions(finished_run, clip, tmp_path):
+    run = with_clip(finished_run, clip)
+    evaluation = replace(
+        run.recipe.evaluation, features="clip", parts=("quality",), num_samples=8, neighbours=2
+    )
+    run = load_run(
+        finished_run,
+        console=Console(quiet=True),
+        recipe=replace(run.recipe, evaluation=evaluation),
+    )
+    found = {one.name: one for one in evaluate_run(run, tmp_path)}
+    assert found["CMMD-clip"].value > 0 and found["CMMD-clip"].n == 8
+    assert not any(name.startswith("CLIP score") for name in found)
 
 
 @pytest.fixture

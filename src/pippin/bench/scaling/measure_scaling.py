@@ -30,6 +30,7 @@ from pippin.bench.scaling.training_curves import (
 from pippin.bench.timer import machine
 from pippin.system.device import resolve_device
 from pippin.system.installation import environment
+from pippin.system.main_memory import is_out_of_memory
 
 FAMILIES: dict[CurveName, Callable[[ScalingConfig], CurveFamily]] = {
     "tokens": tokens_family,
@@ -82,7 +83,12 @@ def _measure_family(
             left_out.append(f"{point}: {reason}")
             continue
         with console.status(f"{family.name}: {point}"):
-            measured[point] = family.measure(point)
+            try:
+                measured[point] = family.measure(point)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                left_out.append(f"{point}: not enough memory")
         gc.collect()  # models and optimizers of one point are not in the memory of the next
     return [_curve(declared, measured, tuple(left_out)) for declared in family.curves]
 

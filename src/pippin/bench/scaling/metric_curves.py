@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time and memory of KID, and of precision, recall, density and coverage, against samples."""
 
-import contextlib
-import ctypes
 from collections.abc import Callable
 
 import torch
@@ -21,6 +19,7 @@ from pippin.bench.timer import peak_memory, reset_peak_memory
 from pippin.evaluation.metrics import kid, prdc
 from pippin.evaluation.metrics.kid import kernel_distance
 from pippin.evaluation.metrics.prdc import prdc as neighbour_metrics
+from pippin.system.heap import release_free_memory
 
 NEIGHBOURS = 5
 MIB = 2**20
@@ -56,13 +55,6 @@ def block_bytes(samples: int, features: int, cells: int) -> int:
     """
     rows = min(samples, max(1, cells // samples))
     return 8 * (2 * samples * features + rows * samples)
-
-
-def release_free_memory() -> None:
-    """Give free memory of this process back to the system, where the C library can: otherwise
-    small calls reuse what is resident, and seem to need nothing."""
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _family(
@@ -115,7 +107,7 @@ def _measure(
     peaks: list[float] = []
 
     def call() -> None:
-        release_free_memory()
+        release_free_memory()  # small calls would reuse resident pages, and seem to need none
         reset_peak_memory(CPU)
         before = peak_memory(CPU)
         metric(*sides)

@@ -76,23 +76,23 @@ def _measure(processes: int, threads: int, config: ScalingConfig) -> Measured:
 
 
 def run_ranks(size: int, work: Rank, *arguments: Any) -> list[float]:
-    """Result of rank 0 of ``work(rank, size, meeting, *arguments)`` in new processes."""
+    """Result of rank 0 of ``work(rank, size, init_file, *arguments)`` in new processes."""
     with TemporaryDirectory() as folder, worker_pool(size, ADVICE) as submit:
-        meeting = str(Path(folder).resolve() / "meeting")
-        futures = [submit(work, rank, size, meeting, *arguments) for rank in range(size)]
+        init_file = str(Path(folder).resolve() / "init")
+        futures = [submit(work, rank, size, init_file, *arguments) for rank in range(size)]
         first, *_ = [future.result() for future in futures]
     return first
 
 
 def rank_seconds(
-    rank: int, size: int, meeting: str, threads: int, config: ScalingConfig
+    rank: int, size: int, init_file: str, threads: int, config: ScalingConfig
 ) -> list[float]:
     """Seconds of the steps of one rank, each the maximum over all ranks.
 
     Args:
         rank: from 0.
-        size: number of ranks, which meet at the file ``meeting``.
-        meeting: a new file.
+        size: number of ranks, which find each other by ``init_file``.
+        init_file: a new file.
         threads: CPU threads of each rank.
         config: of the curve.
     """
@@ -101,7 +101,7 @@ def rank_seconds(
     if on_gpus:
         torch.cuda.set_device(rank)
         case = replace(case, device=torch.device("cuda", rank))
-    place = f"file://{meeting}"
+    place = f"file://{init_file}"
     backend = "nccl" if on_gpus else "gloo"
     dist.init_process_group(backend, place, TIMEOUT, world_size=size, rank=rank)
     try:

@@ -42,7 +42,7 @@ def read_dit(args: Arguments) -> ModelSpec:
     )
 
 
-DITS_OWN = {
+DIFFUSERS_VALUES = {
     "norm": "layer",
     "mlp": "gelu",
     "rotary": False,
@@ -58,7 +58,7 @@ def write_dit(model: ModelSpec) -> dict[str, Any]:
     denoiser = model.denoiser
     assert isinstance(denoiser, DiTConfig)
     require_supported(not denoiser.cross_attention, "denoiser.cross_attention")
-    for name, published in DITS_OWN.items():
+    for name, published in DIFFUSERS_VALUES.items():
         value = getattr(denoiser, name)
         require_supported(value == published, f"denoiser.{name} {value}")
     require_supported(denoiser.base_grid is None, f"denoiser.base_grid {denoiser.base_grid}")

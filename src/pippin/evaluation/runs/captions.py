@@ -90,7 +90,8 @@ def alignment_measures(
 
 
 def clip_for(run: LoadedRun) -> Clip | None:
-    """Load the CLIP model of a run's evaluation, on its device; None where it names none.
+    """Load the CLIP model of a run's evaluation, on its device, for the CLIP score; None where it
+    names none, or names one for the features of a model without captions.
 
     Raises:
         ConfigError: the model reads no captions.
@@ -100,6 +101,8 @@ def clip_for(run: LoadedRun) -> Clip | None:
     if source is None:
         return None
     if run.components.text_rule is None:
+        if run.recipe.evaluation.features == "clip":
+            return None
         raise ConfigError(
             "evaluation.clip measures how well images match the captions they were sampled for; "
             f"this model reads none: leave --clip {source} out, or evaluate a text model"

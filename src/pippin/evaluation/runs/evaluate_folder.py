@@ -154,6 +154,8 @@ def _clip(path: Path, config: EvaluationConfig, device: torch.device) -> Clip | 
     if config.clip is None:
         return None
     if open_images(path).captions is None:
+        if config.features == "clip":
+            return None
         raise ConfigError(
             f"--clip {config.clip} needs the caption of every image, and {path} has none: leave "
             "it out, or give a folder that `pippin sample RUN --prompts ...` made"

@@ -5,10 +5,11 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from pippin.config import ConfigError, replace_at
 from pippin.data.config import ImagesConfig
+from pippin.evaluation.config import FeaturesName
 from pippin.evaluation.metric_registry import find_metric
 from pippin.recipes.recipe import Recipe
 from pippin.studies.contrasts import Contrast, Prediction
@@ -102,7 +103,7 @@ class FeatureChoice:
     """The feature extractor of metrics; another network is another protocol, and needs another
     folder."""
 
-    kind: Literal["efflite0", "inception", "dinov2", "clip"] = "efflite0"
+    kind: FeaturesName = "efflite0"
     """Feature extractor; inception also gives FID."""
     weights: str | None = None
     """For inception, the file of its weights; for dinov2 and clip, the folder of the model."""

@@ -4,7 +4,7 @@
 from functools import partial
 
 from pippin.evaluation.metric import Metric, MetricKind
-from pippin.evaluation.metric_parameters import FeatureName, UnofficialFeatures, network_of
+from pippin.evaluation.metric_parameters import ClipFeatures, UnofficialFeatures, network_of
 from pippin.evaluation.metric_registry import ship_metric
 
 _SAMPLES = partial(MetricKind, group="samples", part="quality")
@@ -142,7 +142,7 @@ DENSITY = ship_metric(
 CMMD = ship_metric(
     _SAMPLES(
         name="CMMD-{features}",
-        parameters={"features": FeatureName(examples=("clip",))},
+        parameters={"features": ClipFeatures()},
         better="lower",
         leads=True,
         needs=("clip",),
