@@ -193,27 +193,11 @@ class Reference(LoadedModel):
         """
         guided = SOURCES[self.source].guided
         if guided in ("separate", "velocity"):
-            classes, null = _required("y_guided", y_guided), self.spec.num_classes
-            times = torch.as_tensor(t).float().expand(len(x))
-
-            def predict(y: Tensor) -> Tensor:
-                return self(x, times, y=y)
-
-            if guided == "separate":
-                return guide(predict, classes, null, cfg_scale)
+            classes = _required("y_guided", y_guided)
             interval = None if isinstance(cfg_interval, bool) else cfg_interval
-            return guide_velocity(
-                predict, x, times, classes, null, cfg_scale, interval, float(t_eps)
-            )
+            return self._guided_for_classes(x, t, classes, cfg_scale, interval, float(t_eps))
         y = _required("y", y)
-        if guided is None:
-            having = " and ".join(name for name, one in SOURCES.items() if one.guided)
-            raise ValueError(f"{self.source} has no guided call; {having} have one")
-        if cfg_interval and guided != "interval":
-            having = " and ".join(
-                name for name, one in SOURCES.items() if one.guided == "interval"
-            )
-            raise ValueError(f"the guided call of {self.source} has no cfg_interval; {having} has")
+        self._check_halves(bool(cfg_interval))
         half = x[: len(x) // 2]
         out = self(torch.cat([half, half]), t, y=y)
         scale = torch.as_tensor(cfg_scale, dtype=out.dtype, device=out.device)
@@ -226,6 +210,37 @@ class Reference(LoadedModel):
         if cfg_interval and bool(torch.as_tensor(t)[0] < cfg_interval_start):
             mixed = conditional
         return torch.cat([torch.cat([mixed, mixed]), rest], dim=1)
+
+    def _guided_for_classes(
+        self,
+        x: Tensor,
+        t: Tensor,
+        classes: Tensor,
+        scale: Tensor | float,
+        interval: Interval | None,
+        t_eps: float,
+    ) -> Tensor:
+        """Guided call of ddt and jit, for all rows and channels."""
+        null, times = self.spec.num_classes, torch.as_tensor(t).float().expand(len(x))
+
+        def predict(y: Tensor) -> Tensor:
+            return self(x, times, y=y)
+
+        if SOURCES[self.source].guided == "separate":
+            return guide(predict, classes, null, scale)
+        return guide_velocity(predict, x, times, classes, null, scale, interval, t_eps)
+
+    def _check_halves(self, with_interval: bool) -> None:
+        """Refuse a source without a guided call of halves, and an interval that it lacks."""
+        guided = SOURCES[self.source].guided
+        if guided is None:
+            having = " and ".join(name for name, source in SOURCES.items() if source.guided)
+            raise ValueError(f"{self.source} has no guided call; {having} have one")
+        if with_interval and guided != "interval":
+            having = " and ".join(
+                name for name, source in SOURCES.items() if source.guided == "interval"
+            )
+            raise ValueError(f"the guided call of {self.source} has no cfg_interval; {having} has")
 
     def _times(self, published: Tensor) -> Tensor:
         """Times in [0, 1000]."""

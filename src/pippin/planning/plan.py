@@ -131,8 +131,7 @@ def plan(
     """
     check_recipe(recipe)
     cluster, train = cluster or Cluster(), recipe.train
-    local = train.local_batch(cluster.devices)
-    shape = latent_shape or latent_shape_of(recipe)
+    shape, local = latent_shape or latent_shape_of(recipe), train.local_batch(cluster.devices)
     classes = num_classes or num_classes_of(recipe)
     images = num_training_images(recipe) if images is None else images
     model = _model(recipe, shape, classes)
