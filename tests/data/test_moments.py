@@ -4,6 +4,8 @@ import torch
 
 from pippin.data.moments import EncodedViews, encode_images
 from pippin.data.views.views import make_view
+from pippin.encoders.autoencoder import Autoencoder
+from pippin.encoders.config import AutoencoderConfig
 from pippin.types import Moments, stack_controls
 
 
@@ -76,3 +78,22 @@ def test_moments_in_another_memory_layout_can_be_stored(make_encoder) -> None:
     result = encode_images(ChannelsLast(), torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "cpu")
     assert result.mean.is_contiguous()
     assert result.std.is_contiguous()
+
+
+def test_latents_are_equal_bits_in_any_batch_and_with_any_number_of_threads() -> None:
+    autoencoder = Autoencoder.load(AutoencoderConfig())
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (20, 3, 32, 32), generator=draws, dtype=torch.uint8)
+    threads, found = torch.get_num_threads(), []
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            found += [
+                encode_images(autoencoder, images[:count], "cpu") for count in (20, 15, 4, 1)
+            ]
+    finally:
+        torch.set_num_threads(threads)
+    for moments in found[1:]:
+        count = len(moments.mean)
+        assert torch.equal(moments.mean, found[0].mean[:count])
+        assert torch.equal(moments.std, found[0].std[:count])

@@ -121,18 +121,27 @@ class EncodedViews:
         return MomentBatch(moments=moments, control=batch.control, label=batch.label)
 
 
+SMALLEST_BATCH = 16
+"""Rows that a CPU encodes at least. PyTorch chooses the algorithm of a convolution of fewer rows
+by the number of threads, so that latents would depend on the number of processes by rounding."""
+
+
 @torch.no_grad()
 def encode_images(encoder: Encoder, images: Images, device: torch.device | str) -> Moments:
-    """Encode images to float32 moments on the CPU.
+    """Encode images to float32 moments on the CPU; on a CPU those of an image are the same bits in
+    any batch and with any number of threads.
 
     Raises:
         ValueError: a moment is not finite.
     """
     pixels: Float[Tensor, "batch 3 height width"] = to_pixels(images.to(device))
+    missing = SMALLEST_BATCH - len(pixels) if pixels.device.type == "cpu" else 0
+    if missing > 0:
+        pixels = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1)])
     moments = encoder.encode(pixels)
     # contiguous, because convolutions may return the channels-last layout
-    mean = moments.mean.float().cpu().contiguous()
-    std = moments.std.float().cpu().contiguous()
+    mean = moments.mean[: len(images)].float().cpu().contiguous()
+    std = moments.std[: len(images)].float().cpu().contiguous()
     if not (mean.isfinite().all() and std.isfinite().all()):
         raise ValueError("the autoencoder returned moments that are not finite; check its weights")
     return Moments(mean=mean, std=std)
