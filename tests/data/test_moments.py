@@ -88,9 +88,8 @@ def test_latents_are_equal_bits_in_any_batch_and_with_any_number_of_threads() ->
     try:
         for number in (1, 2):
             torch.set_num_threads(number)
-            found += [
-                encode_images(autoencoder, images[:count], "cpu") for count in (20, 15, 4, 1)
-            ]
+            for count in (20, 15, 4, 1):
+                found.append(encode_images(autoencoder, images[:count], "cpu"))
     finally:
         torch.set_num_threads(threads)
     for moments in found[1:]:
