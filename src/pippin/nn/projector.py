@@ -24,9 +24,10 @@ class TokenProjector(nn.Module):
         self, kind: Literal["mlp", "conv"], width: int, hidden_width: int, features: int
     ) -> None:
         super().__init__()
-        self.conv = Conv2d(width, features, 3) if kind == "conv" else None
+        convolves = kind == "conv"
+        self.conv = Conv2d(width, features, 3) if convolves else None
         self.mlp = None
-        if kind == "mlp":
+        if not convolves:
             self.mlp = nn.Sequential(
                 Linear(width, hidden_width),
                 nn.SiLU(),
