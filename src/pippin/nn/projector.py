@@ -24,10 +24,10 @@ class TokenProjector(nn.Module):
         self, kind: Literal["mlp", "conv"], width: int, hidden_width: int, features: int
     ) -> None:
         super().__init__()
-        convolves = kind == "conv"
-        self.conv = Conv2d(width, features, 3) if convolves else None
+        has_mlp = kind == "mlp"
+        self.conv = None if has_mlp else Conv2d(width, features, 3)
         self.mlp = None
-        if not convolves:
+        if has_mlp:
             self.mlp = nn.Sequential(
                 Linear(width, hidden_width),
                 nn.SiLU(),
