@@ -115,6 +115,21 @@ def test_the_cache_holds_the_features_of_each_view(aligned):
     assert not torch.equal(batch.features[0], batch.features[2])
 
 
+def test_features_are_equal_bits_in_any_batch_and_with_any_number_of_threads():
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (20, 3, 32, 32), generator=draws, dtype=torch.uint8)
+    encoder, threads, found = EffLite0Maps(), torch.get_num_threads(), []
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            for count in (20, 15, 4, 1):
+                found.append(encoder.encode(images[:count], (4, 4)))
+    finally:
+        torch.set_num_threads(threads)
+    for features in found[1:]:
+        assert torch.equal(features, found[0][: len(features)])
+
+
 def test_the_cache_is_found_by_encoder_and_grid(aligned, tmp_path):
     recipe, _ = aligned
     few = replace(recipe, data=replace(recipe.data, max_pictures=5))

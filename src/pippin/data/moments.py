@@ -126,6 +126,12 @@ SMALLEST_BATCH = 16
 by the number of threads, so that latents would depend on the number of processes by rounding."""
 
 
+def enough_rows(images: Tensor) -> Tensor:
+    """The images, on a CPU with copies of the last one up to :data:`SMALLEST_BATCH` rows."""
+    missing = SMALLEST_BATCH - len(images) if images.device.type == "cpu" else 0
+    return torch.cat([images, *[images[-1:]] * missing]) if missing > 0 else images
+
+
 @torch.no_grad()
 def encode_images(encoder: Encoder, images: Images, device: torch.device | str) -> Moments:
     """Encode images to float32 moments on the CPU; on a CPU those of an image are the same bits in
@@ -135,10 +141,7 @@ def encode_images(encoder: Encoder, images: Images, device: torch.device | str) 
         ValueError: a moment is not finite.
     """
     pixels: Float[Tensor, "batch 3 height width"] = to_pixels(images.to(device))
-    missing = SMALLEST_BATCH - len(pixels) if pixels.device.type == "cpu" else 0
-    if missing > 0:
-        pixels = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1)])
-    moments = encoder.encode(pixels)
+    moments = encoder.encode(enough_rows(pixels))
     # contiguous, because convolutions may return the channels-last layout
     mean = moments.mean[: len(images)].float().cpu().contiguous()
     std = moments.std[: len(images)].float().cpu().contiguous()

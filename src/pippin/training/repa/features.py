@@ -18,7 +18,7 @@ from pippin.data.cache.feature_cache import (
     MomentsWithFeatures,
     build_feature_cache,
 )
-from pippin.data.moments import Bucket, BucketedMoments, MomentSource
+from pippin.data.moments import Bucket, BucketedMoments, MomentSource, enough_rows
 from pippin.data.source import ImageSource
 from pippin.data.sources.images import ImageFolderSource
 from pippin.evaluation.features.dinov2 import Dinov2
@@ -55,8 +55,9 @@ class EffLite0Maps:
     def encode(self, images: Tensor, grid: Grid) -> Float[Tensor, "batch 112 rows columns"]:
         """See :class:`pippin.data.cache.feature_cache.FeatureEncoder`."""
         network = self._network(max(SMALLEST_INPUT, 16 * max(grid)))
-        (features,) = islice(network.stages(images), EFFLITE0_STAGE, EFFLITE0_STAGE + 1)
-        return _resized(features, grid)
+        stages = network.stages(enough_rows(images))
+        (features,) = islice(stages, EFFLITE0_STAGE, EFFLITE0_STAGE + 1)
+        return _resized(features[: len(images)], grid)
 
     def _network(self, side: int) -> EffLite0:
         if side not in self._networks:
@@ -75,7 +76,8 @@ class Dinov2Patches:
     @torch.inference_mode()
     def encode(self, images: Tensor, grid: Grid) -> Float[Tensor, "batch features rows columns"]:
         """See :class:`pippin.data.cache.feature_cache.FeatureEncoder`."""
-        return _resized(self._network.patches(images), grid)
+        patches = self._network.patches(enough_rows(images))
+        return _resized(patches[: len(images)], grid)
 
 
 def build_encoder(config: RepaConfig, device: torch.device | str) -> FeatureEncoder:
