@@ -39,7 +39,8 @@ from pippin.evaluation.measure import Measure, mean_measure
 from pippin.evaluation.metric import MetricKind
 from pippin.evaluation.metrics.alignment import RANKS, caption_ranks, fit_ridge
 from pippin.evaluation.metrics.declared.captions import SHUFFLED
-from pippin.evaluation.runs.evaluate import run_protocol, with_fingerprints, write_results
+from pippin.evaluation.runs.evaluate import run_protocol
+from pippin.evaluation.runs.recording import with_fingerprints, write_results
 from pippin.images.folder import image_batches, read_image
 from pippin.rng import permutation
 from pippin.sampling.load import LoadedRun, load_run

@@ -33,7 +33,8 @@ from pippin.data.streaming.shard_source import _check_record
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.evaluation.images import open_images
 from pippin.evaluation.reference import load_statistics
-from pippin.evaluation.runs.evaluate import evaluate_run, write_results
+from pippin.evaluation.runs.evaluate import evaluate_run
+from pippin.evaluation.runs.recording import write_results
 from pippin.reports.report_data import open_source
 from pippin.runs.components import Components
 from pippin.runs.folder import RunFolder

@@ -5,7 +5,7 @@ import pytest
 from power_cut import each_state, final_states, recorded
 
 from pippin.config import fingerprint
-from pippin.evaluation.runs.evaluate import with_fingerprints, write_results
+from pippin.evaluation.runs.recording import with_fingerprints, write_results
 from pippin.studies.results import Outcome, Row, append, read, repair
 from pippin.studies.study_folder import declare
 from pippin.system.lines import append_lines, read_lines

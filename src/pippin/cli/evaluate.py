@@ -109,7 +109,7 @@ def main(argv: list[str]) -> int:
         return 0
     measures, out = result
 
-    from pippin.evaluation.runs.evaluate import write_results
+    from pippin.evaluation.runs.recording import write_results
 
     _print_table(measures)
     if out is None:
@@ -224,7 +224,8 @@ def _measures(
     checkpoint: int | None,
 ) -> list[dict[str, Any]] | None:
     """Measures of one checkpoint; None on ranks other than 0, which only sample."""
-    from pippin.evaluation.runs.evaluate import evaluate_run, run_protocol, with_fingerprints
+    from pippin.evaluation.runs.evaluate import evaluate_run, run_protocol
+    from pippin.evaluation.runs.recording import with_fingerprints
     from pippin.evaluation.runs.zero_shot import evaluate_zero_shot
     from pippin.runs.trained import trained_recipe
     from pippin.sampling.group import join_sampling_group, with_local_device
@@ -296,13 +297,13 @@ def _folder(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], P
     if get_world_size() > 1:
         print_text("a folder is evaluated by rank 0 only; other ranks exit", error=True)
 
-    from pippin.evaluation.runs.evaluate import with_fingerprints
     from pippin.evaluation.runs.evaluate_folder import (
         evaluate_against,
         evaluate_folder,
         folder_protocol,
         reference_protocol,
     )
+    from pippin.evaluation.runs.recording import with_fingerprints
     from pippin.sampling.sample_folder import MANIFEST
     from pippin.system.device import resolve_device
 

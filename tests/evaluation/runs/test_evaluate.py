@@ -18,10 +18,9 @@ from pippin.evaluation.runs.evaluate import (
     evaluate_run,
     real_floor,
     run_protocol,
-    with_fingerprints,
-    write_results,
 )
 from pippin.evaluation.runs.protocol import Stages
+from pippin.evaluation.runs.recording import with_fingerprints, write_results
 from pippin.sampling.load import load_run
 from pippin.sampling.sample import draw_into
 from pippin.sampling.sample_folder import read_manifest

@@ -153,7 +153,7 @@ def test_results_keep_the_training_seed_beside_the_evaluations(recipe):
     from pippin.config import protocol
     from pippin.evaluation.measure import mean_measure
     from pippin.evaluation.metrics.declared.denoising import HELD_OUT_LOSS
-    from pippin.evaluation.runs.evaluate import with_fingerprints
+    from pippin.evaluation.runs.recording import with_fingerprints
 
     measure = mean_measure(HELD_OUT_LOSS(), torch.ones(3), seed=5)
     (line,) = with_fingerprints([measure], protocol(replace(recipe, seed=3)))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin evaluate RUN``: all measures of a run, with their floors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from pippin.config import fingerprint, protocol
+from pippin.config import protocol
 from pippin.control import Size
 from pippin.data.config import DataConfig
 from pippin.data.sources.factory import build_file_source, build_source
@@ -50,6 +50,7 @@ from pippin.evaluation.runs.protocol import (
     refuse_newer_results,
     sample_seeds,
 )
+from pippin.evaluation.runs.recording import with_fingerprints, write_results
 from pippin.evaluation.runs.run_drift import drift_measures
 from pippin.evaluation.runs.sampling_cost import sampling_cost
 from pippin.evaluation.runs.scenes import scene_measures
@@ -60,9 +61,6 @@ from pippin.runs.provenance import data_protocol
 from pippin.sampling.load import LoadedRun, untrained_run
 from pippin.sampling.sample import draw_into, sample_rows, sampling_protocol
 from pippin.sampling.sample_folder import SHOWN, SampleFolder, make_room, remove_samples
-from pippin.system.files import remove_temporary_files
-from pippin.system.formats import FORMATS, VERSION
-from pippin.system.lines import Lines, has_no_lines, read_lines, save_unreadable_lines, write_lines
 from pippin.system.lock import folder_lock
 from pippin.system.text import print_above_progress
 from pippin.types import Prompt
@@ -348,54 +346,6 @@ def evaluation_prompts(run: LoadedRun, count: int) -> list[Prompt]:
     chosen = [order[row % len(order)] for row in range(count)]
     captions = run.components.captions
     return [captions.first[i] if captions is not None else source.label(i) for i in chosen]
-
-
-def with_fingerprints(
-    measures: Sequence[Measure], recipe_protocol: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """Each measure as JSON values, with its whole protocol and the protocol's fingerprint."""
-    lines = []
-    for measure in measures:
-        content = recipe_protocol | {f"measure.{k}": v for k, v in measure.protocol.items()}
-        own = {"protocol": content, "fingerprint": fingerprint(content)}
-        lines.append(measure.to_dict() | own)
-    return lines
-
-
-def write_results(lines: Sequence[dict[str, Any]], path: Path) -> None:
-    """Add measures of :func:`with_fingerprints` to a file of JSON lines.
-
-    Earlier lines stay, except those of the same measure, subject and fingerprint. The last line of
-    a measure is the newest. Unreadable or altered lines are kept in ``PATH.torn``, and a note says
-    so.
-
-    Raises:
-        FormatError: an earlier line is of a newer version; the file stays.
-    """
-    refuse_newer_results(path)
-    before = read_lines(path)
-    save_unreadable_lines(path, path.with_name(f"{path.name}.torn"))
-    new = {_key(line) for line in lines}
-    kept = [line for line in before.objects.values() if _key(line) not in new]
-    remove_temporary_files(path.parent, path.name)  # of an evaluation that was killed
-    _log_problems(before, path)
-    write_lines(path, [*kept, *({VERSION: FORMATS["results"], **line} for line in lines)])
-
-
-def _log_problems(before: Lines, path: Path) -> None:
-    """Log which earlier results no longer count."""
-    problems = [
-        f"{path} line {number} is kept in {path.name}.torn: {reason}"
-        for number, reason in before.problems.items()
-    ]
-    problems += [f"{path} {gap}" for gap in before.gaps if gap.missing]
-    problems += [f"{path} is empty: the results that were in it are gone"] * has_no_lines(path)
-    for line in problems:
-        print_above_progress(Console(stderr=True), line, label="does not count:")
-
-
-def _key(line: dict[str, Any]) -> tuple[Any, ...]:
-    return line.get("name"), line.get("subject"), line.get("fingerprint")
 
 
 def run_protocol(run: LoadedRun) -> dict[str, Any]:

@@ -22,8 +22,9 @@ from pippin.evaluation.measure import Measure, Subject
 from pippin.evaluation.metrics.clip_score import Clip, clip_measures, warn_truncated_captions
 from pippin.evaluation.metrics.declared.zero_shot import ZERO_SHOT
 from pippin.evaluation.runs.captions import clip_for
-from pippin.evaluation.runs.evaluate import run_protocol, with_fingerprints, write_results
+from pippin.evaluation.runs.evaluate import run_protocol
 from pippin.evaluation.runs.protocol import refuse_newer_results
+from pippin.evaluation.runs.recording import with_fingerprints, write_results
 from pippin.images.folder import image_batches
 from pippin.rng import permutation
 from pippin.runs.folder import RunFolder
