@@ -145,7 +145,7 @@ def test_what_does_not_fit_is_refused():
         configure("lightningdit", {"use_moe": True})
     with pytest.raises(ConfigError, match=r"denoiser\.norm rms"):
         write_config(reference.spec)
-    with pytest.raises(ConfigError, match=r"multiple of 4; got 24 / 4 = 6"):
+    with pytest.raises(ConfigError, match=r"multiple of 4 for rotary .* got 24 / 4 = 6"):
         DiTConfig(depth=1, width=24, num_heads=4, rotary=True)
     with pytest.raises(ConfigError, match="qk_norm_kind layer has no effect"):
         DiTConfig(depth=1, width=32, num_heads=4, qk_norm_kind="layer")

@@ -160,6 +160,20 @@ class TransformerConfig(DenoiserConfig):
                 f"{self.width}, {self.num_heads} heads"
             )
 
+    def check_rotary(self) -> None:
+        """Refuse heads without whole pairs of features for rows and columns.
+
+        Raises:
+            ConfigError: naming both settings.
+        """
+        head = self.width // self.num_heads
+        if head % 4:
+            raise ConfigError(
+                "denoiser.width / denoiser.num_heads must be a multiple of 4 for rotary "
+                "positions, which turn pairs of features by row and by column; got "
+                f"{self.width} / {self.num_heads} = {head}"
+            )
+
     @property
     def token_blocks(self) -> int:
         """All blocks."""

@@ -31,11 +31,7 @@ class DDTConfig(TransformerConfig):
                 "denoiser.encoder_depth must be below denoiser.depth, which counts the blocks of "
                 f"encoder and decoder; got {self.encoder_depth} and {self.depth}"
             )
-        if self.width // self.num_heads % 4:
-            raise ConfigError(
-                "denoiser.width / denoiser.num_heads must be a multiple of 4 for rotary "
-                f"positions; got {self.width} / {self.num_heads}"
-            )
+        self.check_rotary()
         if self.base_grid is not None:
             raise ConfigError(
                 "denoiser.base_grid has no use in ddt, whose positions cover the same range on "

@@ -39,13 +39,8 @@ class DiTConfig(TransformerConfig):
     def __post_init__(self) -> None:
         """Refuse heads without whole pairs for rows and columns, and settings without effect."""
         super().__post_init__()
-        head = self.width // self.num_heads
-        if self.rotary and head % 4:
-            raise ConfigError(
-                "denoiser.rotary turns pairs of features by row and by column: denoiser.width / "
-                f"denoiser.num_heads must be a multiple of 4; got {self.width} / "
-                f"{self.num_heads} = {head}"
-            )
+        if self.rotary:
+            self.check_rotary()
         if self.qk_norm_kind != "rms" and not self.qk_norm:
             raise ConfigError(
                 f"denoiser.qk_norm_kind {self.qk_norm_kind} has no effect without "

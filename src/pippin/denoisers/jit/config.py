@@ -42,11 +42,7 @@ class JiTConfig(TransformerConfig):
         super().__post_init__()
         at_least(self, "denoiser", 1, "bottleneck_width", "context_repeats")
         at_least(self, "denoiser", 0, "context_start")
-        if self.width // self.num_heads % 4:
-            raise ConfigError(
-                "denoiser.width / denoiser.num_heads must be a multiple of 4 for rotary "
-                f"positions; got {self.width} / {self.num_heads}"
-            )
+        self.check_rotary()
         if self.context_start is not None and self.context_start >= self.depth:
             raise ConfigError(
                 "denoiser.context_start must be below denoiser.depth, or None to read no tokens; "
