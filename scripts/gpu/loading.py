@@ -12,11 +12,10 @@ from gpu.section import Context, Task
 from gpu.training import first_batch, measurement
 from rich.console import Console
 
-from pippin.bench.measure import measure_steps
+from pippin.bench.measure import measure_steps, new_batches
 from pippin.bench.record import Spread
 from pippin.bench.timer import synchronise
 from pippin.data.config import OpenMojiConfig
-from pippin.data.loader import LatentLoader
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import get_recipe
 from pippin.runs.components import Components
@@ -58,15 +57,15 @@ def _rows(workers: int, context: Context) -> Iterator[LoaderRow]:
     shape, classes = components.latent_shape, components.num_classes
     flops = training_flops(recipe, shape, classes)
     trainer = new_trainer(recipe, new_model(recipe, settings.device, classes, shape[0]))
-    mode = measure_steps(trainer, _loader(components), measurement(settings), flops)
+    mode = measure_steps(trainer, new_batches(components), measurement(settings), flops)
     steps = 10 if settings.is_xl else 2
     yield LoaderRow(
         workers=workers,
         batch=batch,
-        loader_alone=_images_per_second(_loader(components), batch, steps, settings.device),
+        loader_alone=_images_per_second(new_batches(components), batch, steps, settings.device),
         images_per_second=mode.images_per_second,
         wait_share=mode.parts["wait"].median / sum(p.median for p in mode.parts.values()),
-        prefetched_wait_share=_prefetched_share(trainer, _loader(components), steps),
+        prefetched_wait_share=_prefetched_share(trainer, new_batches(components), steps),
     )
 
 
@@ -82,19 +81,6 @@ def _cached_recipe(context: Context) -> Recipe:
         denoiser=denoiser.denoiser,
         cache=replace(recipe.cache, folder=str(context.folder / "caches")),
     )
-
-
-def _loader(components: Components) -> Iterator[Batch]:
-    train = components.recipe.train
-    loader = LatentLoader(
-        components.moments,
-        components.autoencoder,
-        batch_size=train.batch_size,
-        seed=components.recipe.seed,
-        workers=train.workers,
-        device=components.device,
-    )
-    return iter(loader)
 
 
 def _images_per_second(

@@ -102,7 +102,7 @@ class PlayModel:
             )
         beta = settings.control_scale if self.guided_by_control else own.control_scale
         return replace(
-            self._with_guide(settings.guide_scale, (scale, beta)),
+            self.with_guide(settings.guide_scale, (scale, beta)),
             solver=settings.solver,
             steps=settings.steps,
             guidance=replace(
@@ -120,7 +120,7 @@ class PlayModel:
             batch_size=BATCH_SIZE,
         )
 
-    def _with_guide(self, guide_scale: float, scales: tuple[float, float]) -> SamplingConfig:
+    def with_guide(self, guide_scale: float, scales: tuple[float, float]) -> SamplingConfig:
         """The sampling with the weaker model, where its scale is on.
 
         Raises:
@@ -195,5 +195,5 @@ def open_model(
     )
     if model.guided_by_guide:
         guidance = GuidanceConfig(guide_scale=2.0)
-        run.guide(replace(model._with_guide(2.0, (1, 1)), guidance=guidance))  # loads and checks
+        run.guide(replace(model.with_guide(2.0, (1, 1)), guidance=guidance))  # loads and checks
     return model

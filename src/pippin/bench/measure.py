@@ -147,7 +147,8 @@ def _settings(recipe: Recipe, config: BenchConfig) -> dict[str, Any]:
     return {path: value for path, value in settings.items() if path != "train.precision"}
 
 
-def _loader(components: Components) -> Iterator[Batch]:
+def new_batches(components: Components) -> Iterator[Batch]:
+    """Batches of a recipe's own loader, without end."""
     train = components.recipe.train
     return iter(
         LatentLoader(
@@ -164,7 +165,7 @@ def _loader(components: Components) -> Iterator[Batch]:
 
 def _loader_speed(components: Components, config: BenchConfig) -> Spread:
     """Images/s of the loader alone, without training."""
-    batches, batch_size = _loader(components), components.recipe.train.batch_size
+    batches, batch_size = new_batches(components), components.recipe.train.batch_size
     next(batches)
     speeds = []
     for _ in range(config.windows):
@@ -180,7 +181,7 @@ def _loader_speed(components: Components, config: BenchConfig) -> Spread:
 def _mode(components: Components, config: BenchConfig, flops: int) -> ModeResult:
     trainer = build_trainer(components, Path("unused"))  # only checkpoints would create it
     trainer.model.train()
-    return measure_steps(trainer, _loader(components), config, flops)
+    return measure_steps(trainer, new_batches(components), config, flops)
 
 
 def measure_steps(

@@ -82,8 +82,6 @@ class DenoiserConfig(Config):
 
     def with_tokens(self) -> "DenoiserConfig":
         """The denoiser that reads condition tokens, if it can."""
-        if getattr(self, "cross_attention", None) is False:
-            return replace(self, cross_attention=True)  # type: ignore[call-arg]
         return self
 
     def check_tokens(self, num_tokens: int) -> None:

@@ -2,7 +2,7 @@
 """Configuration of DDT, and its sizes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pippin.config import ConfigError
@@ -37,6 +37,10 @@ class DDTConfig(TransformerConfig):
                 "denoiser.base_grid has no use in ddt, whose positions cover the same range on "
                 f"every grid: leave it out; got {self.base_grid}"
             )
+
+    def with_tokens(self) -> "DDTConfig":
+        """The denoiser with cross-attention."""
+        return replace(self, cross_attention=True)
 
     @property
     def encoder_layers(self) -> BlockLayers:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration of DiT, and its sizes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pippin.config import ConfigError
@@ -46,6 +46,10 @@ class DiTConfig(TransformerConfig):
                 f"denoiser.qk_norm_kind {self.qk_norm_kind} has no effect without "
                 "denoiser.qk_norm True: set it, or leave qk_norm_kind out"
             )
+
+    def with_tokens(self) -> "DiTConfig":
+        """The denoiser with cross-attention."""
+        return replace(self, cross_attention=True)
 
     @property
     def variant(self) -> str:

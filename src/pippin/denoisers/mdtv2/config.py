@@ -51,6 +51,10 @@ class MDTv2Config(TransformerConfig):
                 f"less than 1; got {self.mask_ratio} and {self.mask_ratio_range}"
             )
 
+    def with_tokens(self) -> "MDTv2Config":
+        """The denoiser with cross-attention."""
+        return replace(self, cross_attention=True)
+
     @property
     def token_blocks(self) -> int:
         """All blocks; an odd one of the encoder does not exist."""
