@@ -29,6 +29,9 @@ from pippin.studies.shipped.guidance.two_scales import (
 )
 from pippin.studies.shipped.learning_rate import learning_rate_study
 from pippin.studies.shipped.padding import padding_study
+from pippin.studies.shipped.recent.blocks import blocks_study
+from pippin.studies.shipped.recent.objectives import objectives_study
+from pippin.studies.shipped.recent.repa import repa_study
 from pippin.studies.shipped.scales import SCALES, ScaleName
 from pippin.studies.shipped.shapes import (
     shapes_guidance_study,
@@ -153,6 +156,11 @@ STUDIES: dict[str, ShippedStudy] = {
     ),
     "architectures": ShippedStudy(architectures_study, "five denoisers under both conditionings"),
     "text-architectures": ShippedStudy(text_architectures_study, "five denoisers of text"),
+    "blocks": ShippedStudy(blocks_study, "blocks published since DiT, by held-out loss"),
+    "objectives": ShippedStudy(
+        objectives_study, "noise, v, x0 or velocity, by samples at equal evaluations"
+    ),
+    "repa": ShippedStudy(repa_study, "no alignment with frozen features, REPA, iREPA"),
     "table1": ShippedStudy(
         table1_study,
         "Table 1 on ImageNet at 256: five denoisers, plain and disentangled",
