@@ -29,7 +29,7 @@ from pippin.studies.shipped.guidance.two_scales import (
 )
 from pippin.studies.shipped.learning_rate import learning_rate_study
 from pippin.studies.shipped.padding import padding_study
-from pippin.studies.shipped.recent.blocks import blocks_study
+from pippin.studies.shipped.recent.block_layers import blocks_study
 from pippin.studies.shipped.recent.objectives import objectives_study
 from pippin.studies.shipped.recent.repa import repa_study
 from pippin.studies.shipped.scales import SCALES, ScaleName
