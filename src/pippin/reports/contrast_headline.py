@@ -3,9 +3,11 @@
 
 from collections.abc import Sequence
 
+from pippin.reports.agreement_headline import agreement_headline
 from pippin.reports.cautions import cautions
 from pippin.reports.headline import Headline, Strip, Tone, headline, values_text
 from pippin.reports.report_data import Source
+from pippin.reports.tables.agreement_table import evaluate_agreements
 from pippin.reports.tables.contrast_table import contrast_label, estimate_text, evaluate_contrasts
 from pippin.reports.tables.results_table import Line
 from pippin.studies.contrast_verdict import ContrastResult, Verdict
@@ -24,7 +26,10 @@ _TONES: dict[frozenset[str], Tone] = {
 
 
 def study_headline(source: Source, lines: list[Line]) -> Headline:
-    """The verdict of a study: by its contrasts if it declared any, else by its primary metric."""
+    """The verdict of a study: by its contrasts or agreements if it declared any, else by its
+    primary metric."""
+    if source.declaration.agreements:
+        return agreement_headline(source, lines, evaluate_agreements(source))
     if not source.declaration.contrasts:
         return headline(source, lines)
     return contrast_headline(source, lines, evaluate_contrasts(source))

@@ -5,6 +5,14 @@ from typing import Literal
 
 from pippin.reports.contrast_headline import study_headline
 from pippin.reports.report_data import Source
+from pippin.reports.tables.agreement_table import (
+    AGREEMENT_HEADS,
+    AGREEMENT_READING,
+    RankTable,
+    agreement_lines,
+    evaluate_agreements,
+    rank_table,
+)
 from pippin.reports.tables.contrast_table import (
     HEADS,
     READING,
@@ -28,7 +36,7 @@ from pippin.studies.results import Outcome
 
 
 def markdown(source: Source, metrics: Literal["declared", "all"] = "declared") -> str:
-    """Verdict, contrasts, one row for each arm with the declared metrics, and the runs.
+    """Verdict, contrasts or agreements, one row for each arm with declared metrics, and the runs.
 
     Differences are to the baseline (the first arm), over common seeds, as on the HTML page.
 
@@ -40,9 +48,14 @@ def markdown(source: Source, metrics: Literal["declared", "all"] = "declared") -
     declared = [line for line in lines if line.role]
     headline = study_headline(source, lines)
     contrasts = contrast_lines(source, evaluate_contrasts(source))
-    parts = [f"**{headline.mark}.** {headline.sentence}", *_contrasts(contrasts)]
+    agreements = evaluate_agreements(source)
+    claims = contrasts or agreement_lines(agreements)
+    parts = [f"**{headline.mark}.** {headline.sentence}"]
+    parts += _claims(claims, AGREEMENT_HEADS if agreements else HEADS)
+    parts += [_ranks(rank_table(result)) for result in agreements]
+    parts += [EXPLORATORY] if claims else []
     parts.append(_table(source, declared))
-    primary = [] if contrasts else declared[:1]
+    primary = [] if claims else declared[:1]
     basis = [
         comparison.basis for line in primary for comparison in line.comparisons if comparison.basis
     ]
@@ -54,10 +67,10 @@ def markdown(source: Source, metrics: Literal["declared", "all"] = "declared") -
     ]
     notes = [f"Δ: {text}." for text in dict.fromkeys(basis)]
     notes += [NEAREST_NOTE] if any(line.metric.target for line in declared) else []
-    if contrasts:
+    if claims:
         notes += [
-            *READING,
-            *(f"{contrast.name}: {contrast.formula}. {contrast.reason}" for contrast in contrasts),
+            *(AGREEMENT_READING if agreements else READING),
+            *(f"{claim.name}: {claim.formula}. {claim.reason}".strip() for claim in claims),
         ]
     if source.declaration.prediction:
         notes.append(f"Predicted before the run: {source.declaration.prediction}")
@@ -71,14 +84,24 @@ def markdown(source: Source, metrics: Literal["declared", "all"] = "declared") -
     return "\n\n".join(parts) + "\n"
 
 
-def _contrasts(lines: list[ContrastLine]) -> list[str]:
-    """The table of contrasts, and the caption of the table after it; empty without contrasts."""
+EXPLORATORY = "Exploratory: means of the arms; Δ to the first arm is not a verdict."
+"""Caption of the table of arms after a table of claims."""
+
+
+def _claims(lines: list[ContrastLine], heads: tuple[str, ...]) -> list[str]:
+    """The table of contrasts or agreements; empty without any."""
     if not lines:
         return []
-    rows = [list(HEADS), ["---"] * len(HEADS)]
-    rows += [[f"{contrast.name}: {contrast.claim}", *contrast.cells] for contrast in lines]
-    table = "\n".join(f"| {' | '.join(map(_plain, row))} |" for row in rows)
-    return [table, "Exploratory: means of the arms; Δ to the first arm is not a verdict."]
+    rows = [list(heads), ["---"] * len(heads)]
+    rows += [[f"{claim.name}: {claim.claim}", *claim.cells] for claim in lines]
+    return ["\n".join(f"| {' | '.join(map(_plain, row))} |" for row in rows)]
+
+
+def _ranks(table: RankTable) -> str:
+    """The ranks of an agreement under its name."""
+    rows = [table.heads, ("---",) * len(table.heads), *table.rows]
+    lines = "\n".join(f"| {' | '.join(map(_plain, row))} |" for row in rows)
+    return f"{_plain(table.title)}:\n\n{lines}"
 
 
 def _published(figure: PublishedFigure) -> str:

@@ -21,6 +21,13 @@ from pippin.reports.page import ROOM, ImageEmbedder, write_page
 from pippin.reports.repetition import repetition
 from pippin.reports.report_data import Run, Source, open_source
 from pippin.reports.settings import differing, grouped, plan_met, starting_point
+from pippin.reports.tables.agreement_table import (
+    AGREEMENT_HEADS,
+    AGREEMENT_READING,
+    agreement_lines,
+    evaluate_agreements,
+    rank_table,
+)
 from pippin.reports.tables.contrast_table import HEADS, READING, contrast_lines, evaluate_contrasts
 from pippin.reports.tables.paper_numbers import CAUTION, HEADING, published_figures
 from pippin.reports.tables.results_table import NEAREST_NOTE, Line, result_lines
@@ -66,6 +73,7 @@ def _context(source: Source, embedder: ImageEmbedder) -> dict[str, Any]:
     lines = result_lines(source)
     curves = learning_curves(source)
     images = gallery(source, embedder)
+    agreements = evaluate_agreements(source)
     return {
         "study": source.declaration,
         "is_study": source.is_study,
@@ -77,6 +85,10 @@ def _context(source: Source, embedder: ImageEmbedder) -> dict[str, Any]:
         "contrasts": contrast_lines(source, evaluate_contrasts(source)),
         "contrast_heads": HEADS,
         "contrast_reading": READING,
+        "agreements": agreement_lines(agreements),
+        "agreement_heads": AGREEMENT_HEADS,
+        "agreement_reading": AGREEMENT_READING,
+        "rank_tables": [rank_table(result) for result in agreements],
         "sections": _sections(source),
         "lines": [line for line in lines if not line.detail],
         "all_lines": lines,
@@ -164,6 +176,11 @@ def _decides(source: Source) -> str:
         return (
             "Only the declared contrasts decide. Every Δ here is exploratory; the interval of one "
             "in twenty excludes zero by chance."
+        )
+    if source.declaration.agreements:
+        return (
+            "Only the primary agreement of rankings decides. Every Δ here is exploratory; the "
+            "interval of one in twenty excludes zero by chance."
         )
     return (
         "Only the metric marked “decides” was declared before the run; of the others, the "

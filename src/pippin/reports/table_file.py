@@ -8,6 +8,7 @@ from pippin.config import ConfigError
 from pippin.reports.markdown import markdown
 from pippin.reports.output_file import PAGE, SUFFIXES, check_output
 from pippin.reports.report_data import Source, open_source
+from pippin.reports.tables.agreement_table import agreement_lines, evaluate_agreements
 from pippin.reports.tables.contrast_table import contrast_lines, evaluate_contrasts
 from pippin.reports.tables.csv_table import csv_table
 from pippin.reports.tables.latex import latex_table
@@ -48,10 +49,10 @@ def _text(source: Source, suffix: str, metrics: MetricChoice) -> str:
     if suffix == ".md":
         return markdown(source, metrics)
     lines = chosen_lines(source, metrics)
-    results = evaluate_contrasts(source)
+    results, agreements = evaluate_contrasts(source), evaluate_agreements(source)
     if suffix == ".csv":
-        return csv_table(source, lines, results)
-    return latex_table(source, lines, contrast_lines(source, results))
+        return csv_table(source, lines, results, agreements)
+    return latex_table(source, lines, contrast_lines(source, results), agreement_lines(agreements))
 
 
 def chosen_lines(source: Source, metrics: MetricChoice) -> list[Line]:

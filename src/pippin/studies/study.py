@@ -12,6 +12,7 @@ from typing import Any
 
 from pippin.config import Config, ConfigError, check_record, replace_at
 from pippin.recipes.recipe import Recipe
+from pippin.studies.agreement import RankAgreement, check_agreements
 from pippin.studies.contrasts import Contrast, check_contrasts
 from pippin.studies.fairness import (
     refuse_equal_arms,
@@ -56,9 +57,21 @@ class Declaration(Config):
     smallest_effect: float | None
     contrasts: tuple[Contrast, ...] = ()
     """Claims as weighted sums of arms; studies of earlier versions have none."""
+    agreements: tuple[RankAgreement, ...] = ()
+    """Claims that two rankings agree; studies of earlier versions have none."""
     prediction: str = ""
     """The expected result, in a sentence."""
     reproduce: tuple[str, ...]
+
+    @property
+    def decided_by_claims(self) -> bool:
+        """True if contrasts or agreements decide, so that the primary metric is exploratory."""
+        return bool(self.contrasts or self.agreements)
+
+    @property
+    def claimed_metrics(self) -> tuple[str, ...]:
+        """The metrics of contrasts and agreements, each once."""
+        return _claimed_metrics(self.contrasts, self.agreements)
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -137,6 +150,8 @@ class Study:
     """The smallest difference of the primary metric that matters, in its unit."""
     contrasts: tuple[Contrast, ...] = ()
     """Claims as weighted sums of arms' means; if there are any, they decide instead."""
+    agreements: tuple[RankAgreement, ...] = ()
+    """Claims that two rankings agree; if there are any, the primary one decides instead."""
     prediction: str = ""
     """The expected result, in a sentence written before the run; the page quotes it."""
     reproduce: tuple[str, ...] = ()
@@ -186,8 +201,8 @@ class Study:
     @property
     def declared_metrics(self) -> tuple[str, ...]:
         """The metrics that every run must measure, each once."""
-        of_contrasts = (metric for contrast in self.contrasts for metric in contrast.metrics)
-        return tuple(dict.fromkeys((self.primary, *self.companions, *of_contrasts)))
+        claimed = _claimed_metrics(self.contrasts, self.agreements)
+        return tuple(dict.fromkeys((self.primary, *self.companions, *claimed)))
 
     def arm_levels(self) -> dict[str, dict[str, str]]:
         """Arm name -> axis name -> level name."""
@@ -247,6 +262,11 @@ class Study:
         if self.smallest_effect is not None and not self.smallest_effect > 0:
             raise ConfigError(f"smallest_effect must be > 0; got {self.smallest_effect}")
         check_contrasts(self.contrasts, arms)
+        check_agreements(self.agreements, arms)
+        if self.contrasts and self.agreements:
+            raise ConfigError(
+                "contrasts and agreements cannot decide one study; declare two studies"
+            )
         refuse_starts(self.starts, arms)
         refuse_overlap(self.paths)
         refuse_other_differences(arms, self.paths)
@@ -274,9 +294,17 @@ class Study:
             companions=self.companions,
             smallest_effect=self.smallest_effect,
             contrasts=self.contrasts,
+            agreements=self.agreements,
             prediction=self.prediction,
             reproduce=self.reproduce,
         )
+
+
+def _claimed_metrics(
+    contrasts: tuple[Contrast, ...], agreements: tuple[RankAgreement, ...]
+) -> tuple[str, ...]:
+    claims = (*contrasts, *agreements)
+    return tuple(dict.fromkeys(metric for claim in claims for metric in claim.metrics))
 
 
 def _plain(value: Any) -> Any:

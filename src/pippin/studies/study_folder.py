@@ -17,7 +17,7 @@ from pippin.studies.study import Declaration, Study
 
 _FIXED = (
     *("name", "axes", "combinations", "primary", "companions", "smallest_effect"),
-    *("contrasts", "prediction"),
+    *("contrasts", "agreements", "prediction"),
 )
 """Fields of a declaration that may not change after the first run, besides the recipes."""
 

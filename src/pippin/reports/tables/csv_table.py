@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results of a study as CSV: one row for each arm and metric, then the declared contrasts."""
+"""Results of a study as CSV: one row for each arm and metric, then the declared contrasts
+and agreements."""
 
 import csv
 import io
@@ -16,6 +17,7 @@ from pippin.reports.tables.results_table import (
     split_by_protocol,
     values_by_seed,
 )
+from pippin.studies.agreement_verdict import AgreementResult
 from pippin.studies.contrast_verdict import ContrastResult
 from pippin.studies.results import Row
 from pippin.studies.statistics import Estimate
@@ -24,17 +26,24 @@ COLUMNS = (
     *("kind", "arm", "metric", "label", "unit", "better", "role"),
     *("mean", "low", "high", "interval", "n", "samples", "verdict"),
 )
-"""``kind``: arm, untrained, real or contrast. ``n``: training seeds of the mean; ``samples``: of
-each seed's number. ``interval``: what low and high vary over, seeds or samples."""
+"""``kind``: arm, untrained, real, contrast or agreement (Spearman's correlation). ``n``: training
+seeds of the mean; ``samples``: of each seed's number. ``interval``: what low and high vary over,
+seeds or samples."""
 
 
-def csv_table(source: Source, lines: Sequence[Line], contrasts: Sequence[ContrastResult]) -> str:
+def csv_table(
+    source: Source,
+    lines: Sequence[Line],
+    contrasts: Sequence[ContrastResult],
+    agreements: Sequence[AgreementResult] = (),
+) -> str:
     """A table with full precision; a number that was not measured is empty.
 
     Args:
         source: a study.
         lines: the metrics to write, of :func:`pippin.reports.tables.results_table.result_lines`.
         contrasts: results of its declared contrasts.
+        agreements: results of its declared agreements.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
@@ -46,6 +55,7 @@ def csv_table(source: Source, lines: Sequence[Line], contrasts: Sequence[Contras
         writer.writerows(_rows_of_metric(source, line, rows[line.metric.name]))
     units = {row.metric: row.unit for row in source.results.rows if row.subject == "arm"}
     writer.writerows(_contrast_row(result, units) for result in contrasts)
+    writer.writerows(map(_agreement_row, agreements))
     return text.getvalue()
 
 
@@ -79,7 +89,7 @@ def _verdicts(source: Source, line: Line) -> dict[str, str]:
     """Arm -> its status against the baseline; only declared contrasts decide, if there are any."""
     baseline = next(iter(source.declaration.arms))
     compared: dict[str, str] = {pair.second: pair.status for pair in line.comparisons}
-    if source.declaration.contrasts:
+    if source.declaration.decided_by_claims:
         compared = dict.fromkeys(compared, "exploratory")
     return {baseline: "baseline", **compared}
 
@@ -96,6 +106,20 @@ def _contrast_row(result: ContrastResult, units: Mapping[str, str]) -> dict[str,
         "unit": "share of real images' value" if shares else "; ".join(filter(None, named)),
         "role": contrast.role,
         **(_numbers(result.estimate, ()) if result.estimate else {}),
+        "verdict": result.verdict,
+    }
+
+
+def _agreement_row(result: AgreementResult) -> dict[str, object]:
+    agreement = result.agreement
+    return {
+        "kind": "agreement",
+        "arm": agreement.name,
+        "metric": "; ".join(agreement.metrics),
+        "label": agreement.name,
+        "unit": "Spearman's correlation",
+        "role": agreement.role,
+        **(_numbers(result.rho, ()) if result.rho else {}),
         "verdict": result.verdict,
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from pippin.reports.output_file import LATEX_HEAD
 from pippin.reports.report_data import Source
+from pippin.reports.tables.agreement_table import AGREEMENT_HEADS
 from pippin.reports.tables.contrast_table import ContrastLine
 from pippin.reports.tables.results_table import ABSENT, NEAREST_NOTE, Cell, Line
 
@@ -36,13 +37,19 @@ def escape_latex(text: str) -> str:
     return re.sub(r"`([^`]+)`", r"\\texttt{\1}", escaped)
 
 
-def latex_table(source: Source, lines: Sequence[Line], contrasts: Sequence[ContrastLine]) -> str:
-    """One row for each metric and one column for each arm; before it, the declared contrasts.
+def latex_table(
+    source: Source,
+    lines: Sequence[Line],
+    contrasts: Sequence[ContrastLine],
+    agreements: Sequence[ContrastLine] = (),
+) -> str:
+    """One row for each metric and one column for each arm; before it, the declared claims.
 
     Args:
         source: a study.
         lines: the metrics to write, of :func:`pippin.reports.tables.results_table.result_lines`.
         contrasts: lines of its declared contrasts.
+        agreements: lines of its declared agreements.
     """
     name = escape_latex(source.declaration.name)
     parts = [f"{LATEX_HEAD} It needs \\usepackage{{booktabs}}."]
@@ -51,6 +58,10 @@ def latex_table(source: Source, lines: Sequence[Line], contrasts: Sequence[Contr
         chosen = (0, 2, 3, -1)  # estimate, smallest effect, p, verdict
         rows = [[line.name, *(line.cells[index] for index in chosen)] for line in contrasts]
         parts.append(_tabular(name, "contrasts", _contrast_caption(source), heads, rows))
+    if agreements:
+        heads = ["Agreement", *map(escape_latex, map(str.capitalize, AGREEMENT_HEADS[1:]))]
+        rows = [[line.name, *line.cells] for line in agreements]
+        parts.append(_tabular(name, "agreements", _agreement_caption(source), heads, rows))
     arms = list(source.declaration.arms)
     references = [
         (title, [getattr(line, field) for line in lines])
@@ -113,6 +124,13 @@ def _contrast_caption(source: Source) -> str:
     return escape_latex(
         f"Declared contrasts of {source.declaration.name}: weighted sums of arms' means ± half of "
         "the 95 % interval; p of primary contrasts is adjusted (Holm)."
+    )
+
+
+def _agreement_caption(source: Source) -> str:
+    return escape_latex(
+        f"Declared agreements of {source.declaration.name}: rank correlation [95 % bootstrap "
+        "interval over training seeds]."
     )
 
 

@@ -46,21 +46,20 @@ def result_lines(source: Source) -> list[Line]:
         if metric_rows
     ]
     groups = list(HEADINGS)
-    if source.declaration.contrasts:
+    if source.declaration.decided_by_claims:
         lines = quality_together(lines)
     return sorted(lines, key=lambda line: 0 if line.role else 1 + groups.index(line.metric.group))
 
 
 def declared_first(source: Source) -> list[str]:
-    """The declared metrics of a study: those of its contrasts, the primary one, companions."""
+    """The declared metrics of a study: those of its claims, the primary one, companions."""
     declared = source.declaration
-    of_contrasts = (metric for contrast in declared.contrasts for metric in contrast.metrics)
-    names = (*of_contrasts, declared.primary, *declared.companions)
+    names = (*declared.claimed_metrics, declared.primary, *declared.companions)
     return list(dict.fromkeys(name for name in names if name))
 
 
 def _role(source: Source, metric: Metric) -> str:
-    if source.declaration.contrasts:
+    if source.declaration.decided_by_claims:
         return "exploratory" if metric.name in declared_first(source) else ""
     if metric.name == source.declaration.primary:
         return "primary"
@@ -145,8 +144,8 @@ def arm_cell(source: Source, series: Series, rows: list[Row], delta: Comparison 
     if series.diverged:
         remarks.append(f"diverged in {len(series.diverged)}, excluded")
     text, tone = _delta(delta, fixed=rows[0].fixed)
-    if source.declaration.contrasts and delta is not None and delta.difference is not None:
-        # Contrasts decide: a difference of two arms gets no verdict.
+    if source.declaration.decided_by_claims and delta is not None and delta.difference is not None:
+        # Claims decide: a difference of two arms gets no verdict.
         text, tone = delta_text(delta.difference, "exploratory", fixed=rows[0].fixed), "mute"
     return Cell(text=_text(estimate), remark="; ".join(remarks), delta=text, tone=tone)
 

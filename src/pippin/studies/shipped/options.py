@@ -12,6 +12,7 @@ from pippin.data.config import ImagesConfig
 from pippin.evaluation.config import FeaturesName
 from pippin.evaluation.metric_registry import find_metric
 from pippin.recipes.recipe import Recipe
+from pippin.studies.agreement import RankAgreement
 from pippin.studies.contrasts import Contrast, Prediction
 from pippin.studies.shipped.transfer import OTHER_DATA
 from pippin.studies.study import Study
@@ -144,6 +145,7 @@ def with_features(study: Study, chosen: FeatureChoice) -> Study:
         companions=tuple(map(renamed, study.companions)),
         smallest_effect=study.smallest_effect if same_unit else None,
         contrasts=tuple(_contrast_in_features(one, chosen.kind) for one in study.contrasts),
+        agreements=tuple(_agreement_in_features(one, chosen.kind) for one in study.agreements),
         reproduce=(*study.reproduce[:-1], study.reproduce[-1] + repeat),
     )
 
@@ -167,6 +169,15 @@ def _contrast_in_features(contrast: Contrast, features: str) -> Contrast:
         return contrast
     predicted: Prediction = "open" if contrast.predicted == "none" else contrast.predicted
     return replace(contrast, smallest_effect=None, predicted=predicted)
+
+
+def _agreement_in_features(agreement: RankAgreement, features: str) -> RankAgreement:
+    """The agreement by renamed metrics; its smallest effect is a correlation and stays."""
+    first, second = (
+        replace(ranking, metric=_in_features(ranking.metric, features))
+        for ranking in (agreement.first, agreement.second)
+    )
+    return replace(agreement, first=first, second=second)
 
 
 def with_data_path(study: Study, path: str | None, other: str | None = None) -> Study:

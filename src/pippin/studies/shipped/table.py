@@ -29,6 +29,7 @@ from pippin.studies.shipped.guidance.two_scales import (
 )
 from pippin.studies.shipped.learning_rate import learning_rate_study
 from pippin.studies.shipped.padding import padding_study
+from pippin.studies.shipped.rankings import rankings_study
 from pippin.studies.shipped.recent.block_layers import blocks_study
 from pippin.studies.shipped.recent.objectives import objectives_study
 from pippin.studies.shipped.recent.repa import repa_study
@@ -63,8 +64,8 @@ class ShippedStudy(NamedTuple):
 EMBEDDED_SCALES: tuple[ScaleName, ...] = ("demo", "cpu", "gpu-hour")
 """Scales of studies that need the embedded images."""
 
-TABLE1_SCALES: tuple[ScaleName, ...] = ("cpu", "gpu-hour", "paper")
-"""Scales of :mod:`pippin.studies.shipped.table1`; ``demo`` is too small to rank denoisers."""
+RANKING_SCALES: tuple[ScaleName, ...] = ("cpu", "gpu-hour", "paper")
+"""Scales of studies that rank denoisers; ``demo`` is too small for it."""
 
 DEMO_MODELS = {
     "entangled": "pippin/openmoji-mmdit-entangled",
@@ -161,23 +162,28 @@ STUDIES: dict[str, ShippedStudy] = {
         objectives_study, "noise, v, x0 or velocity, by samples at equal evaluations"
     ),
     "repa": ShippedStudy(repa_study, "no alignment with frozen features, REPA, iREPA"),
+    "rankings": ShippedStudy(
+        rankings_study,
+        "ranks of six denoisers by class-conditional and by text-conditional training",
+        RANKING_SCALES,
+    ),
     "table1": ShippedStudy(
         table1_study,
         "Table 1 on ImageNet at 256: five denoisers, plain and disentangled",
-        TABLE1_SCALES,
+        RANKING_SCALES,
     ),
     "table1-512": ShippedStudy(
         partial(table1_study, high=True),
         "the same at 512, each from its run at 256",
-        TABLE1_SCALES,
+        RANKING_SCALES,
     ),
     "table1-text": ShippedStudy(
         partial(table1_study, text=True),
         "Table 1 on CC12M at 256: the same of text",
-        TABLE1_SCALES,
+        RANKING_SCALES,
     ),
     "table1-text-512": ShippedStudy(
-        partial(table1_study, text=True, high=True), "the same of text at 512", TABLE1_SCALES
+        partial(table1_study, text=True, high=True), "the same of text at 512", RANKING_SCALES
     ),
 }
 
