@@ -13,6 +13,7 @@ An interval that shows both, between 0 and e, is not supported, as for contrasts
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -68,9 +69,15 @@ class AgreementResult:
     """Spearman's correlation; None if it is not defined yet."""
     tau: Estimate | None = None
     """Kendall's tau-b."""
-    power: float | None = None
-    """Chance of "supported" if the second ranking had the first one's order, by the means and
-    spreads that were found; None without an interval."""
+
+    @cached_property
+    def power(self) -> float | None:
+        """Chance of "supported" if the second ranking had the first one's order, by the means and
+        spreads that were found; None without an interval."""
+        if self.rho is None or self.rho.low is None:
+            return None
+        first, second = self.rankings
+        return agreement_power(first.costs, second.costs)
 
 
 def agreement_result(
@@ -93,7 +100,6 @@ def agreement_result(
     measured = replace(empty, rho=rho, tau=tau, reason=reason)
     if rho.low is None or rho.high is None:
         return replace(measured, reason=reason or ONE_SEED)
-    measured = replace(measured, power=agreement_power(*(one.costs for one in rankings)))
     if reason or agreement.role != "primary":
         text = "Not corrected for other comparisons: no verdict."
         return replace(measured, reason=reason or text)
