@@ -303,7 +303,7 @@ class Study:
 def _claimed_metrics(
     contrasts: tuple[Contrast, ...], agreements: tuple[RankAgreement, ...]
 ) -> tuple[str, ...]:
-    claims = (*contrasts, *agreements)
+    claims: tuple[Contrast | RankAgreement, ...] = (*contrasts, *agreements)
     return tuple(dict.fromkeys(metric for claim in claims for metric in claim.metrics))
 
 
