@@ -53,7 +53,8 @@ class Moments:
     """Mean and standard deviation of an autoencoder's posterior, before normalisation."""
 
     mean: Float[Tensor, "batch channels height width"]
-    std: Float[Tensor, "batch channels height width"]
+    std: Float[Tensor, "batch channels height width"] | None = None
+    """None for a deterministic encoder, whose latents are the means."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -144,7 +144,10 @@ class LatentLoader:
         """Sample the latents of one step."""
         mean, std = sample.moments.mean, sample.moments.std
         noise = normal((self._batch_size, *mean.shape[1:]), "posterior", self._seed, step)
-        moments = Moments(mean=to_device(mean, self._device), std=to_device(std, self._device))
+        moments = Moments(
+            mean=to_device(mean, self._device),
+            std=None if std is None else to_device(std, self._device),
+        )
         text = None
         if self._captions is not None:
             text = self._captions(indices, step, self._batch_size, self._part)

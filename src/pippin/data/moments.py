@@ -114,11 +114,16 @@ class EncodedViews:
             encode_images(self._encoder, images, self._device)
             for images in batch.images.split(self._encode_batch)
         ]
-        moments = Moments(
-            mean=torch.cat([part.mean for part in parts]),
-            std=torch.cat([part.std for part in parts]),
-        )
-        return MomentBatch(moments=moments, control=batch.control, label=batch.label)
+        return MomentBatch(moments=cat_moments(parts), control=batch.control, label=batch.label)
+
+
+def cat_moments(parts: Sequence[Moments]) -> Moments:
+    """Concatenate batches of one encoder."""
+    deviations = [part.std for part in parts if part.std is not None]
+    return Moments(
+        mean=torch.cat([part.mean for part in parts]),
+        std=torch.cat(deviations) if deviations else None,
+    )
 
 
 SMALLEST_BATCH = 16
@@ -143,10 +148,13 @@ def encode_images(encoder: Encoder, images: Images, device: torch.device | str) 
     pixels: Float[Tensor, "batch 3 height width"] = to_pixels(images.to(device))
     moments = encoder.encode(enough_rows(pixels))
     # contiguous, because convolutions may return the channels-last layout
-    mean = moments.mean[: len(images)].float().cpu().contiguous()
-    std = moments.std[: len(images)].float().cpu().contiguous()
-    if not (mean.isfinite().all() and std.isfinite().all()):
+    mean, std = (
+        None if values is None else values[: len(images)].float().cpu().contiguous()
+        for values in (moments.mean, moments.std)
+    )
+    if not all(values is None or values.isfinite().all() for values in (mean, std)):
         raise ValueError("the autoencoder returned moments that are not finite; check its weights")
+    assert mean is not None
     return Moments(mean=mean, std=std)
 
 

@@ -2,7 +2,6 @@
 """Frozen autoencoder: images to pixels, moments and normalised latents, and back."""
 
 import hashlib
-import inspect
 import json
 from collections.abc import Mapping
 from functools import cached_property
@@ -10,29 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
-from diffusers import __version__ as diffusers_version
 from jaxtyping import Float
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from pippin.encoders.classes import AutoencoderClass
 from pippin.encoders.config import SHIPPED_PREFIX, AutoencoderConfig
+from pippin.encoders.networks import architecture, class_of, decode_raw, encode_raw, load_network
 from pippin.encoders.normalisation import (
-    ARCHITECTURE,
     MEAN_KEY,
     STD_KEY,
     Affine,
+    MissingStatisticsError,
+    batch_norm_statistics,
     check_weights,
     read_record,
     record_metadata,
     to_images,
 )
-from pippin.encoders.pixels import PixelNetwork
 from pippin.encoders.source import (
     CONFIG_FILE,
-    PIXEL_CLASS,
     WEIGHTS_FILE,
-    damaged,
     find_autoencoder,
     read_config,
     read_metadata,
@@ -40,13 +36,6 @@ from pippin.encoders.source import (
 from pippin.system.files import make_folder, write_text
 from pippin.system.formats import content_digest
 from pippin.system.tensors import load_tensors, recorded_digest, save_tensors, tensors_digest
-from pippin.system.weight_checks import (
-    check_finite,
-    join_names,
-    refuse_quantisation,
-    refuse_quantised,
-)
-from pippin.system.weight_files import stored_types
 from pippin.system.weight_folders import find_weights
 from pippin.types import Images, Latents, Moments, Pixels
 
@@ -95,26 +84,33 @@ def check_shipped(folder: Path) -> None:
         )
 
 
-LOAD_ERRORS = (OSError, TypeError, ValueError, ArithmeticError, RuntimeError)
-"""Errors that diffusers raises for a damaged config.json or damaged weights."""
+AFFINE_SETTINGS = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
+"""Settings of config.json that state an affine."""
 
 
 class Autoencoder(nn.Module):
-    """Frozen diffusers AutoencoderKL, or the identity, with its affine normalisation.
+    """Frozen autoencoder of diffusers, or the identity, with its affine normalisation.
 
     It computes in fp32, also under autocast. Rows do not depend on the batch, up to rounding.
 
     Args:
-        network: the network, which is frozen and cast to fp32.
-        affine: normalisation of its raw latents.
+        network: a network of one of :data:`pippin.encoders.classes.CLASSES`, which is frozen and
+            cast to fp32.
+        affine: normalisation of its raw latents; None = it has none, and none is applied.
+
+    Raises:
+        ValueError: the class of the network is not supported.
     """
 
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, network: AutoencoderKL | PixelNetwork, affine: Affine) -> None:
+    def __init__(self, network: nn.Module, affine: Affine | None) -> None:
         super().__init__()
         self.network = network.float().eval().requires_grad_(False)
+        self.layout = self.kind.layout(self.settings)
+        self.has_statistics = affine is not None
+        affine = affine or Affine.identity(self.layout.channels)
         self.register_buffer("shift", affine.shift.clone())
         self.register_buffer("scale", affine.scale.clone())
 
@@ -124,28 +120,45 @@ class Autoencoder(nn.Module):
 
         Raises:
             ValueError: not found, weights that do not match their config.json, or weights without
-                latent statistics.
+                latent statistics where ``config.normalisation`` reads them from the files.
         """
         folder = find_autoencoder(config)
         if config.source.startswith(SHIPPED_PREFIX):
             check_shipped(folder)
-        return cls.from_folder(folder).to(device)
+        needed = config.normalisation == "weights"
+        return cls.from_folder(folder, needs_statistics=needed).to(device)
 
     @classmethod
-    def from_folder(cls, folder: Path) -> "Autoencoder":
+    def from_folder(cls, folder: Path, *, needs_statistics: bool = True) -> "Autoencoder":
         """Load an autoencoder in diffusers' format (config.json and weights) on the CPU.
+
+        Args:
+            folder: its folder.
+            needs_statistics: refuse files without latent statistics.
 
         Raises:
             ValueError: see :meth:`load`, or weights that differ from their checksum.
             FormatError: the folder has a newer version.
         """
-        network = _read_network(folder)
-        metadata = _checked_metadata(folder, network.config)
+        network: Any = load_network(folder)
+        kind = class_of(network)
+        metadata = _checked_metadata(folder, architecture(network.config, kind))
         try:
-            affine = Affine.from_weights(metadata, network.config, network.config.latent_channels)
+            affine = _own_affine(network, kind, metadata, needed=needs_statistics)
         except ValueError as error:
             raise ValueError(f"{folder}: {error}") from error
         return cls(network, affine)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Configuration of the network."""
+        network: Any = self.network
+        return network.config
+
+    @property
+    def kind(self) -> AutoencoderClass:
+        """Class of the network."""
+        return class_of(self.network)
 
     @property
     def affine(self) -> Affine:
@@ -165,17 +178,24 @@ class Autoencoder(nn.Module):
         """
         make_folder(folder)
         # The affine has one source only; null disables diffusers' default factor.
-        self.network.register_to_config(scaling_factor=None)
-        write_text(folder / CONFIG_FILE, self.network.to_json_string())
-        state = self.network.state_dict()
-        weights = {name: value.to("cpu", dtype) for name, value in state.items()}
-        metadata = record_metadata(weights, self.affine.metadata(), self.network.config)
+        cleared = [name for name in AFFINE_SETTINGS if name in self.settings]
+        network: Any = self.network
+        network.register_to_config(**dict.fromkeys(cleared))
+        write_text(folder / CONFIG_FILE, network.to_json_string())
+        state = network.state_dict()
+        weights = {
+            name: value.to("cpu", dtype if value.is_floating_point() else value.dtype)
+            for name, value in state.items()
+        }
+        statistics = self.affine.metadata() if self.has_statistics else {}
+        settings = architecture(self.settings, self.kind)
+        metadata = record_metadata(weights, statistics, settings)
         save_tensors(folder / WEIGHTS_FILE, weights, {"format": "pt", **metadata})
 
     @property
     def factor(self) -> int:
         """Spatial downsampling factor: 4 for f4, 1 for pixels."""
-        return 2 ** (len(self.network.config.block_out_channels) - 1)
+        return self.layout.factor
 
     def latent_shape(self, height: int, width: int | None = None) -> tuple[int, int, int]:
         """(channels, height, width) of the latents of an image.
@@ -189,12 +209,12 @@ class Autoencoder(nn.Module):
         sides = (height, height if width is None else width)
         for side in sides:
             self._check_side(side)
-        channels = self.network.config.latent_channels
-        return channels, sides[0] // self.factor, sides[1] // self.factor
+        return self.layout.channels, sides[0] // self.factor, sides[1] // self.factor
 
     @torch.no_grad()
     def encode(self, pixels: Pixels) -> Moments:
-        """Encode pixels to the posterior of raw latents, in fp32.
+        """Encode pixels to the posterior of raw latents, in fp32; a deterministic encoder's has no
+        deviation.
 
         Args:
             pixels: values in [-1, 1]; height and width are multiples of the factor.
@@ -205,8 +225,7 @@ class Autoencoder(nn.Module):
         for side in pixels.shape[2:]:
             self._check_side(side)
         with _full_precision(pixels.device):
-            posterior = self.network.encode(pixels.float()).latent_dist
-        return Moments(mean=posterior.mean, std=posterior.std)
+            return encode_raw(self.network, self.kind, pixels.float())
 
     @torch.no_grad()
     def decode(
@@ -214,7 +233,7 @@ class Autoencoder(nn.Module):
     ) -> Images:
         """Decode normalised latents to images, clamped and rounded."""
         with _full_precision(latents.device):
-            return to_images(self.network.decode(self.denormalise(latents)).sample)
+            return to_images(decode_raw(self.network, self.kind, self.denormalise(latents)))
 
     def normalise(self, raw: Latents) -> Latents:
         """Normalise raw latents to about unit variance, in fp32."""
@@ -233,13 +252,15 @@ class Autoencoder(nn.Module):
             moments: raw moments, as cached.
             noise: standard normal noise; zeros give the posterior mean.
         """
+        if moments.std is None:
+            return self.normalise(moments.mean)
         return self.normalise(moments.mean.float() + moments.std.float() * noise.float())
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of architecture, weights and affine, 16 hexadecimal digits."""
-        config = {name: self.network.config[name] for name in ARCHITECTURE}
-        digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+        settings = architecture(self.settings, self.kind)
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for name, value in sorted(self.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
@@ -257,64 +278,34 @@ def _full_precision(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, enabled=False)
 
 
-def _checked_metadata(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
-    """Metadata of a folder's weights, after a comparison of checksums, if there are any."""
+def _checked_metadata(folder: Path, settings: Mapping[str, Any]) -> dict[str, str]:
+    """Metadata of a folder's weights, after a comparison of checksums, if there are any.
+
+    Args:
+        folder: an autoencoder's folder.
+        settings: its architecture, see :func:`pippin.encoders.networks.architecture`.
+    """
     metadata, path = read_metadata(folder), find_weights(folder).path
     if record := read_record(metadata, path):
-        check_weights(record, load_tensors(path), config, path)
+        check_weights(record, load_tensors(path), settings, path)
     return metadata
 
 
-def _read_network(folder: Path) -> AutoencoderKL | PixelNetwork:
-    """Load the network of a folder; all weights must match."""
-    config = read_config(folder)
-    if config.get("_class_name") == PIXEL_CLASS:
-        return PixelNetwork()
-    refuse_quantisation(config, str(folder))
-    _refuse_unknown(folder, config)
-    files = find_weights(folder)
+def _own_affine(
+    network: Any, kind: AutoencoderClass, metadata: Mapping[str, str], *, needed: bool
+) -> Affine | None:
+    """Affine of an autoencoder's own files.
+
+    Raises:
+        MissingStatisticsError: there is none, and it is needed.
+        ValueError: its channel count differs.
+    """
+    config, channels = dict(network.config), kind.layout(network.config).channels
+    if kind.batch_norm:
+        config |= batch_norm_statistics(network.state_dict(), config)
     try:
-        types = stored_types(files.path)
-    except ValueError as error:
-        raise damaged(folder, error) from error
-    refuse_quantised(types, str(folder))
-    try:
-        network, report = AutoencoderKL.from_pretrained(
-            str(folder),
-            use_safetensors=files.safetensors,
-            variant=files.variant,
-            local_files_only=True,
-            low_cpu_mem_usage=False,  # True needs accelerate, and warns without it
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # reported below
-        )
-    except (SafetensorError, *LOAD_ERRORS) as error:
-        raise damaged(folder, error) from error
-    problems = [f"{kind} {_names(names)}" for kind, names in sorted(report.items()) if names]
-    if problems:
-        raise ValueError(f"{folder}: weights and config.json do not match: {'; '.join(problems)}")
-    check_finite(network.state_dict(), str(folder))
-    return network
-
-
-def _names(keys: list[Any]) -> str:
-    """Number of tensors and the first names; some reports have (name, shapes) tuples."""
-    names = [key if isinstance(key, str) else str(key[0]) for key in keys]
-    return f"({len(names)}): {join_names(sorted(names))}"
-
-
-def _refuse_unknown(folder: Path, config: dict[str, Any]) -> None:
-    """Reject settings that the installed diffusers does not have and would ignore silently.
-    Settings without a value are allowed."""
-    known = inspect.signature(AutoencoderKL.__init__).parameters
-    unknown = [
-        f"{name}={value!r}"
-        for name, value in config.items()
-        if value is not None and name not in known and not name.startswith("_")
-    ]
-    if unknown:
-        raise ValueError(
-            f"{folder}: config.json (diffusers {config.get('_diffusers_version', 'unknown')}) "
-            f"has settings that AutoencoderKL of diffusers {diffusers_version} does not have: "
-            f"{', '.join(unknown)}. Update diffusers, or remove them if they have no effect"
-        )
+        return Affine.from_weights(metadata, config, channels)
+    except MissingStatisticsError:
+        if needed:
+            raise
+        return None

@@ -9,7 +9,8 @@ pippin uses one shift and one scale for each channel: mean and standard deviatio
 training images. They are in the metadata of the weights file, so weights cannot be swapped without
 them. Published autoencoders have them in config.json; in diffusers' convention
 normalised = (raw - shift_factor) scaling_factor, or with statistics for each channel
-normalised = (raw - latents_mean) scaling_factor / latents_std.
+normalised = (raw - latents_mean) scaling_factor / latents_std, where a class without a
+scaling_factor (Qwen-Image, Wan) has 1. FLUX.2 has them in the running statistics of a BatchNorm.
 
 The record is one JSON entry of the weights file's metadata: the version, the digest of the
 weights, the settings of the architecture, the latent statistics, and a checksum of all these.
@@ -27,9 +28,12 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor
 
+from pippin.encoders.classes import PIXEL_CLASS, find_class
 from pippin.encoders.source import WEIGHTS_FILE, read_config, read_metadata
 from pippin.system.formats import check_versioned_json, parse_json, with_checksum
 from pippin.system.tensors import typed_digest
+from pippin.system.weight_files import read_tensors
+from pippin.system.weight_folders import find_weights
 from pippin.types import Images, Pixels
 
 
@@ -56,19 +60,19 @@ ARCHITECTURE = (
 
 
 def record_metadata(
-    tensors: Mapping[str, Tensor], statistics: Mapping[str, str], config: Mapping[str, Any]
+    tensors: Mapping[str, Tensor], statistics: Mapping[str, str], architecture: Mapping[str, Any]
 ) -> dict[str, str]:
     """Metadata of a weights file.
 
     Args:
         tensors: the tensors to write.
-        statistics: metadata of the affine.
-        config: configuration of the network.
+        statistics: metadata of the affine; empty for an autoencoder without one.
+        architecture: settings of the network, see :func:`pippin.encoders.networks.architecture`.
     """
     values = {
         "statistics": dict(statistics),
         "weights": typed_digest(tensors),
-        "architecture": architecture(config),
+        "architecture": dict(architecture),
     }
     return {**statistics, RECORD_KEY: json.dumps(with_checksum(KIND, values))}
 
@@ -95,33 +99,29 @@ def read_record(metadata: Mapping[str, str], place: Path) -> dict[str, Any]:
 def check_weights(
     record: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
-    config: Mapping[str, Any],
+    architecture: Mapping[str, Any],
     place: Path,
 ) -> None:
-    """Compare a network with its record.
+    """Compare a network's tensors and settings with its record.
 
     Raises:
         ValueError: weights or settings differ from the written ones.
     """
     if "weights" in record and record["weights"] != typed_digest(tensors):
         raise ValueError(f"{place} is damaged: its weights are not those that were written")
-    if record and record.get("architecture") != architecture(config):
+    if record and record.get("architecture") != architecture:
         raise ValueError(
             f"{place} and the config.json beside it do not belong together: restore the original "
             "config.json"
         )
 
 
-def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Architecture settings as JSON values."""
-    return json.loads(json.dumps({name: config[name] for name in ARCHITECTURE}))
-
-
 MEAN_KEY, STD_KEY = "pippin.latents_mean", "pippin.latents_std"
 """Metadata keys of a safetensors file; the values are JSON lists, one number a channel."""
 
-DEFAULT_FACTOR = 0.18215
-"""diffusers' default ``scaling_factor`` for an older config.json without one."""
+
+class MissingStatisticsError(ValueError):
+    """Autoencoder without latent statistics of its own."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +148,11 @@ class Affine:
         return cls(mean.float().view(1, -1, 1, 1), std.float().view(1, -1, 1, 1))
 
     @classmethod
+    def identity(cls, channels: int) -> "Affine":
+        """Affine that changes nothing, of an autoencoder without latent statistics."""
+        return cls.from_statistics(torch.zeros(channels), torch.ones(channels))
+
+    @classmethod
     def from_weights(
         cls, metadata: Mapping[str, str], config: Mapping[str, Any], channels: int
     ) -> "Affine":
@@ -159,7 +164,8 @@ class Affine:
             channels: number of latent channels.
 
         Raises:
-            ValueError: neither defines the normalisation, or the channel count differs.
+            MissingStatisticsError: neither defines the normalisation.
+            ValueError: the channel count differs.
         """
         if MEAN_KEY in metadata and STD_KEY in metadata:
             mean, std = parse_json(metadata[MEAN_KEY]), parse_json(metadata[STD_KEY])
@@ -181,36 +187,61 @@ class Affine:
 
 
 def read_affine(folder: Path) -> Affine:
-    """Read the affine of an autoencoder's folder, without the weights.
+    """Read the affine of an autoencoder's folder, without building the network.
 
     Raises:
         FormatError: the folder has a newer version.
-        ValueError: damaged files, or files without a normalisation.
+        MissingStatisticsError: the files have no normalisation.
+        ValueError: damaged files.
     """
-    config = {"scaling_factor": DEFAULT_FACTOR} | read_config(folder)
+    from pippin.encoders.networks import class_defaults  # imports diffusers
+
+    settings = read_config(folder)
+    kind = find_class(settings)
+    config = class_defaults(kind) | settings if kind.name != PIXEL_CLASS else settings
     try:
         metadata = read_metadata(folder)
-        channels = int(config["latent_channels"])
+        channels = kind.layout(config).channels
+        if kind.batch_norm:
+            config |= batch_norm_statistics(read_tensors(find_weights(folder).path), config)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder}: damaged, or not an AutoencoderKL: {error!r}") from error
+        raise ValueError(f"{folder}: damaged, or not an {kind.name}: {error!r}") from error
     read_record(metadata, folder / WEIGHTS_FILE)
     return Affine.from_weights(metadata, config, channels)
+
+
+def batch_norm_statistics(
+    tensors: Mapping[str, Tensor], config: Mapping[str, Any]
+) -> dict[str, list[float]]:
+    """Running statistics of a network's layer ``bn`` as settings of config.json.
+
+    Args:
+        tensors: the network's tensors by name.
+        config: its configuration, with ``batch_norm_eps``.
+    """
+    variance = tensors["bn.running_var"].float() + config["batch_norm_eps"]
+    return {
+        "latents_mean": tensors["bn.running_mean"].float().tolist(),
+        "latents_std": variance.sqrt().tolist(),
+    }
 
 
 def _diffusers_statistics(
     config: Mapping[str, Any], channels: int
 ) -> tuple[list[float], list[float]]:
     """(mean, std) of each channel in diffusers' convention."""
-    factor = config.get("scaling_factor")
-    if factor is None:
-        raise ValueError(
-            "the autoencoder has no latent statistics: neither its safetensors metadata has "
-            f"{MEAN_KEY} and {STD_KEY}, nor its config.json a scaling_factor. Weights need the "
-            "statistics that were measured for them"
-        )
     mean, std = config.get("latents_mean"), config.get("latents_std")
     if (mean is None) != (std is None):
         raise ValueError("config.json must have latents_mean and latents_std both or neither")
+    has_own = mean is not None and "scaling_factor" not in config  # Qwen-Image, Wan, FLUX.2
+    factor = 1.0 if has_own else config.get("scaling_factor")
+    if factor is None:
+        raise MissingStatisticsError(
+            "the autoencoder has no latent statistics: neither its safetensors metadata has "
+            f"{MEAN_KEY} and {STD_KEY}, nor its config.json a scaling_factor or latents_mean. "
+            "Weights need the statistics that were measured for them: give the original files, or "
+            "measure the training images with --autoencoder.normalisation measured"
+        )
     if mean is None or std is None:
         mean, std = [config.get("shift_factor") or 0.0] * channels, [1.0] * channels
     return list(mean), [value / factor for value in std]

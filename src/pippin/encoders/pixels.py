@@ -5,12 +5,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from diffusers.configuration_utils import FrozenDict
 from torch import nn
 
+from pippin.encoders.classes import PIXEL_CLASS
 from pippin.encoders.normalisation import ARCHITECTURE
-from pippin.encoders.source import PIXEL_CLASS
 from pippin.types import Pixels
 
 SETTINGS: dict[str, Any] = dict.fromkeys(ARCHITECTURE) | {
@@ -24,18 +23,10 @@ SETTINGS: dict[str, Any] = dict.fromkeys(ARCHITECTURE) | {
 
 
 @dataclass(frozen=True, kw_only=True)
-class PixelPosterior:
-    """Posterior without variance."""
-
-    mean: Pixels
-    std: Pixels
-
-
-@dataclass(frozen=True, kw_only=True)
 class EncodedPixels:
     """Output of :meth:`PixelNetwork.encode`, in the form of diffusers."""
 
-    latent_dist: PixelPosterior
+    latent: Pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +55,8 @@ class PixelNetwork(nn.Module):
         return json.dumps({"_class_name": PIXEL_CLASS, **self.config}, indent=2) + "\n"
 
     def encode(self, pixels: Pixels) -> EncodedPixels:
-        """Pixels as a posterior whose standard deviation is 0."""
-        posterior = PixelPosterior(mean=pixels, std=torch.zeros_like(pixels))
-        return EncodedPixels(latent_dist=posterior)
+        """Pixels as latents."""
+        return EncodedPixels(latent=pixels)
 
     def decode(self, latents: Pixels) -> DecodedPixels:
         """Latents as pixels, which :func:`pippin.encoders.normalisation.to_images` clamps."""

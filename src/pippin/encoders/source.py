@@ -7,6 +7,7 @@ from typing import Any
 
 from safetensors import safe_open
 
+from pippin.encoders.classes import find_class, supported_classes
 from pippin.encoders.config import SHIPPED_PREFIX, AutoencoderConfig
 from pippin.encoders.snapshots import SnapshotError, find_snapshot, missing_offline
 from pippin.system.files import read_regular
@@ -16,10 +17,6 @@ from pippin.system.weight_folders import DIFFUSERS, find_weights
 
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 CONFIG_FILE = "config.json"
-CLASS = "AutoencoderKL"
-"""The supported class of diffusers."""
-PIXEL_CLASS = "PixelNetwork"
-"""Class in config.json of the identity, see :mod:`pippin.encoders.pixels`."""
 FETCHED = (
     (WEIGHTS_FILE,),
     (f"{DIFFUSERS}*.safetensors", f"{DIFFUSERS}*.safetensors.index*.json"),
@@ -49,7 +46,9 @@ def find_autoencoder(config: AutoencoderConfig) -> Path:
         folder = _hub_folder(source, config.revision)
     if not (folder / CONFIG_FILE).is_file():
         inner = folder / "vae" / CONFIG_FILE
-        advice = f"give {inner.parent}" if inner.is_file() else f"give a diffusers {CLASS}"
+        advice = f"give {inner.parent}"
+        if not inner.is_file():
+            advice = f"give a folder of diffusers' {', '.join(supported_classes())}"
         raise ValueError(f"autoencoder {source!r}: {folder} has no {CONFIG_FILE}; {advice}")
     read_config(folder)
     try:
@@ -67,14 +66,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     try:
         config = parse_json(read_regular(folder / CONFIG_FILE))
-        name = config.get("_class_name", CLASS)
+        _ = config.get("_class_name")
     except (OSError, ValueError, AttributeError) as error:
         raise damaged(folder, error) from error
-    if name not in (CLASS, PIXEL_CLASS):
-        raise ValueError(
-            f"autoencoder {folder} has the diffusers class {name}, which is not supported; give "
-            f"an {CLASS}"
-        )
+    try:
+        find_class(config)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
     return config
 
 
@@ -120,6 +118,6 @@ def _hub_folder(source: str, revision: str | None) -> Path:
         raise ValueError(
             f"no autoencoder {source!r}: it is not a local folder, and as a hub name it {error}. "
             f"Allowed: {', '.join(shipped_autoencoders())}, a local folder in diffusers' "
-            "AutoencoderKL format, or a hub name"
+            f"format ({', '.join(supported_classes())}), or a hub name"
         ) from error
     return folder

@@ -66,7 +66,8 @@ class LatentSums:
 
     def add(self, moments: Moments) -> None:
         """Add a batch; sizes of batches may differ."""
-        mean, std = moments.mean.double().cpu(), moments.std.double().cpu()
+        mean = moments.mean.double().cpu()
+        std = torch.zeros_like(mean) if moments.std is None else moments.std.double().cpu()
         self._total = self._total + torch.stack(
             [x.sum((0, 2, 3)) for x in (mean, mean**2, std**2)]
         )

@@ -18,7 +18,7 @@ from pippin.data.views.crop import whole_image
 from pippin.denoisers.config import DenoiserConfig
 from pippin.evaluation.metrics.cost import meta_model, trial_outputs
 from pippin.model import LatentDenoiser, sampled_parameters
-from pippin.recipes.recipe import Recipe, Shape
+from pippin.recipes.recipe import Recipe, Shape, latent_layout
 from pippin.training.blocks import checkpoint_blocks
 from pippin.training.config import TrainConfig
 from pippin.training.optimizer import ITERATIONS, Muon, build_optimizers, state_bytes
@@ -300,14 +300,16 @@ def num_training_images(recipe: Recipe) -> int | None:
 
 
 def latent_bytes(recipe: Recipe, shape: Shape) -> int:
-    """Bytes of the latent cache per image: for each view the moments' means and deviations, the
-    control record, and three integers. 0 where nothing is cached."""
+    """Bytes of the latent cache per image: for each view the moments' means, their deviations
+    unless the encoder is deterministic, the control record, and three integers. 0 where nothing is
+    cached."""
     if isinstance(recipe.data, NoDataConfig) or not recipe.cache.enabled:
         return 0
     item = torch.empty((), dtype=getattr(torch, recipe.cache.dtype)).element_size()
     control = stack_controls([whole_image(Size(256, 256))]).values()
     channels, height, width = shape
-    view = 2 * channels * height * width * item + sum(x.nbytes for x in control) + 3 * 8
+    num_moments = 2 if latent_layout(recipe).has_variance else 1
+    view = num_moments * channels * height * width * item + sum(x.nbytes for x in control) + 3 * 8
     return recipe.data.views * view
 
 

@@ -249,7 +249,9 @@ def check_resolution(recipe: Recipe, factor: int) -> None:
     if side % multiple:
         below = side // multiple * multiple
         nearest = f"{below} or {below + multiple}" if below else str(multiple)
-        raise ConfigError(f"data.resolution {needed} {side}: take {nearest}")
+        smaller = getattr(denoiser, "patch_size", 1) > 1 and side % factor == 0
+        patches = ", or --denoiser.patch-size 1" if smaller else ""
+        raise ConfigError(f"data.resolution {needed} {side}: take {nearest}{patches}")
     denoiser.check_grid(side, side // multiple)
     if not isinstance(recipe.data, ImagesConfig) or not recipe.data.aspect_ratios:
         return

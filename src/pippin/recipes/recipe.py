@@ -10,11 +10,10 @@ from pippin.data.config import CacheConfig, DataConfig, NoDataConfig
 from pippin.denoisers.config import DenoiserConfig
 from pippin.denoisers.registry import denoiser_config
 from pippin.diffusion.config import DiffusionConfig
+from pippin.encoders.classes import LatentLayout, read_layout
 from pippin.encoders.config import SHIPPED_PREFIX, AutoencoderConfig, TextConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.sampling.config import SamplingConfig
-from pippin.system.files import read_regular
-from pippin.system.formats import parse_json
 from pippin.training.config import InitConfig, TrainConfig
 
 read_by_kind(DenoiserConfig, denoiser_config)
@@ -45,37 +44,52 @@ class Recipe(Config):
 
 
 Shape = tuple[int, int, int]
-LATENTS: dict[str, tuple[int, int]] = {
-    "stabilityai/sd-vae-ft-ema": (8, 4),
-    "stabilityai/sd-vae-ft-mse": (8, 4),
-    "kl-f4": (4, 3),
-    "sd3-vae": (8, 16),
-    "va-vae-f16d32": (16, 32),
+DEFAULT = LatentLayout(factor=8, channels=4)
+"""Latents of Stable Diffusion's autoencoder."""
+LATENTS: dict[str, LatentLayout] = {
+    "stabilityai/sd-vae-ft-ema": DEFAULT,
+    "stabilityai/sd-vae-ft-mse": DEFAULT,
+    "stabilityai/sdxl-vae": DEFAULT,
+    "madebyollin/taesd": LatentLayout(factor=8, channels=4, has_variance=False),
+    "madebyollin/taesdxl": LatentLayout(factor=8, channels=4, has_variance=False),
+    "madebyollin/taesd3": LatentLayout(factor=8, channels=16, has_variance=False),
+    "madebyollin/taef1": LatentLayout(factor=8, channels=16, has_variance=False),
+    "mit-han-lab/dc-ae-f32c32-sana-1.0-diffusers": LatentLayout(
+        factor=32, channels=32, has_variance=False
+    ),
+    "kl-f4": LatentLayout(factor=4, channels=3),
+    "sd3-vae": LatentLayout(factor=8, channels=16),
+    "va-vae-f16d32": LatentLayout(factor=16, channels=32),
 }
-"""Downsampling factor and channels of the autoencoders that recipes name and that are not shipped.
-The last three are folders that a user makes: their originals are not folders of an AutoencoderKL.
-"""
-DEFAULT = (8, 4)
-"""Factor and channels of Stable Diffusion's autoencoder."""
+"""Latents of autoencoders that are not shipped. The last three, which recipes name, are folders
+that a user makes: their originals are not folders of an autoencoder of diffusers."""
+
+
+def latent_layout(recipe: Recipe) -> LatentLayout:
+    """Latents of a recipe's autoencoder.
+
+    For a shipped autoencoder or a local folder they follow from its config.json. Those of some
+    others are known; the rest is assumed to be like Stable Diffusion's.
+
+    Raises:
+        ValueError: the folder is damaged or of an unsupported class.
+    """
+    from pippin.encoders.source import find_autoencoder, read_config
+
+    if not is_local(recipe):
+        return LATENTS.get(recipe.autoencoder.source, DEFAULT)
+    folder = find_autoencoder(recipe.autoencoder)
+    settings = read_config(folder)
+    try:
+        return read_layout(settings)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
 
 
 def factor_and_channels(recipe: Recipe) -> tuple[int, int]:
-    """Downsampling factor and number of latent channels of a recipe's autoencoder.
-
-    For a shipped autoencoder or a local folder they are read from its config.json. Those of other
-    autoencoders named in recipes are known; the rest is assumed to be like Stable Diffusion's.
-    """
-    from pippin.encoders.source import CONFIG_FILE, find_autoencoder
-
-    source = recipe.autoencoder.source
-    if not source.startswith(SHIPPED_PREFIX) and not Path(source).is_dir():
-        return LATENTS.get(source, DEFAULT)
-    path = find_autoencoder(recipe.autoencoder) / CONFIG_FILE
-    try:
-        config = parse_json(read_regular(path))
-        return 2 ** (len(config["block_out_channels"]) - 1), int(config["latent_channels"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged or not of an AutoencoderKL: {error!r}") from error
+    """Downsampling factor and number of latent channels; see :func:`latent_layout`."""
+    layout = latent_layout(recipe)
+    return layout.factor, layout.channels
 
 
 def has_known_latents(recipe: Recipe) -> bool:

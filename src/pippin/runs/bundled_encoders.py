@@ -92,7 +92,7 @@ def _bundle_autoencoder(
     if not fingerprint and not is_pickled:
         copy_files(path, target, AUTOENCODER_FILES)
         return []
-    own = Autoencoder.from_folder(path)
+    own = Autoencoder.from_folder(path, needs_statistics=False)
     check_fingerprint(source, own.fingerprint, fingerprint)
     if is_pickled:  # others need not trust it, and downloads of exports leave it out
         own.save(target)

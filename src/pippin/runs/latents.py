@@ -6,17 +6,22 @@ export contains them, and everything that reads the weights uses them.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pippin.data.cache.cache_folders import STATISTICS_PREFIX
+from pippin.data.cache.latent_cache import LatentCache
 from pippin.data.moments import BucketedMoments, MomentSource
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.statistics import LatentStatistics, latent_statistics, statistics_from_affine
 from pippin.recipes.recipe import Recipe
 from pippin.rng import permutation
+from pippin.system.files import read_regular, write_json
+from pippin.system.formats import parse_json
 from pippin.types import Moments
 
 LATENTS = "latents"
@@ -34,7 +39,7 @@ def measure_latents(source: MomentSource, autoencoder: str, seed: int) -> Latent
     """Measure the latents of one view of each of some training images.
 
     The statistics depend only on the images, the autoencoder and the seed. Latents come from the
-    cache where there is one.
+    cache where there is one, which keeps the result for later runs.
 
     Args:
         source: moments of the training images.
@@ -44,8 +49,33 @@ def measure_latents(source: MomentSource, autoencoder: str, seed: int) -> Latent
     Raises:
         ValueError: see :func:`pippin.encoders.statistics.latent_statistics`.
     """
+    path = _statistics_file(source, seed)
+    if path is not None and (stored := _read_statistics(path, autoencoder)) is not None:
+        return stored
     chosen = permutation(len(source), "subset", seed, "latents")[:SAMPLE]
-    return latent_statistics(_moments(source, chosen), autoencoder)
+    statistics = latent_statistics(_moments(source, chosen), autoencoder)
+    if path is not None:
+        with suppress(OSError):  # a cache that others own may be read-only
+            write_json(path, statistics.to_dict())
+    return statistics
+
+
+def _statistics_file(source: MomentSource, seed: int) -> Path | None:
+    """File of the statistics beside cached latents; None if these are of several caches, or not
+    cached. The name of the cache's folder determines images, views, autoencoder and type."""
+    if not isinstance(source, LatentCache):
+        return None
+    return source.folder / f"{STATISTICS_PREFIX}{seed}-{SAMPLE}.json"
+
+
+def _read_statistics(path: Path, autoencoder: str) -> LatentStatistics | None:
+    """Statistics of an earlier run; None if there are none, or other or damaged ones."""
+    try:
+        statistics = LatentStatistics.from_dict(parse_json(read_regular(path)))
+        _ = statistics.affine
+    except (OSError, ValueError):
+        return None
+    return statistics if statistics.autoencoder == autoencoder else None
 
 
 def _moments(source: MomentSource, chosen: torch.Tensor) -> Iterator[Moments]:
@@ -160,10 +190,10 @@ def rms_note(
     """
     own_rms = measured.rms(own.affine)
     if used is not None and used.images:
-        return (
-            f"normalised by statistics of {used.images} images; with those of {source} their "
-            f"root mean square would be {own_rms:.2f}"
-        )
+        note = f"normalised by statistics of {used.images} images"
+        if not own.has_statistics:
+            return f"{note}, since {source} has none of its own"
+        return f"{note}; with those of {source} their root mean square would be {own_rms:.2f}"
     rms = own_rms if used is None else measured.rms(used.affine)
     if is_usual_rms(rms):
         return None

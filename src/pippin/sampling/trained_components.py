@@ -31,7 +31,9 @@ def trained_components(
             places.pop(setting, None)
     located = with_data_path(locate(recipe, places), data_path)
     if autoencoder is not None:
-        located = replace(located, autoencoder=AutoencoderConfig(source=autoencoder))
+        normalisation = located.autoencoder.normalisation
+        replaced = AutoencoderConfig(source=autoencoder, normalisation=normalisation)
+        located = replace(located, autoencoder=replaced)
     record = TrainingRecord(
         source=trained.source,
         inputs=trained.inputs,

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pippin.data.cache.build_state import CacheBuildState, Say, open_finished
-from pippin.data.cache.latent_cache import CONTROL_PREFIX, LatentCache
+from pippin.data.cache.latent_cache import CONTROL_PREFIX, LatentCache, stored_moments
 from pippin.data.cache.manifest import (
     CacheError,
     Verify,
@@ -78,8 +78,7 @@ def build_cache(
     def encode(batch: ViewBatch) -> dict[str, Tensor]:
         moments = encode_images(encoder, batch.images, device)
         control = {f"{CONTROL_PREFIX}{name}": value for name, value in batch.control.items()}
-        mean, std = moments.mean.to(dtype), moments.std.to(dtype)
-        return {"mean": mean, "std": std, "label": batch.label, **control}
+        return {**stored_moments(moments, dtype), "label": batch.label, **control}
 
     return build_shards(
         source,

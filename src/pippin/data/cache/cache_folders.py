@@ -18,7 +18,9 @@ FEATURE_PREFIX = "features-"
 """Start of the name of a cache of image features."""
 NEWER = "of a newer pippin"
 """Content of a cache whose manifest is of a newer version."""
-OWN_FILES = ("shard-", MANIFEST, LOCK, ".")
+STATISTICS_PREFIX = "statistics-"
+"""Start of the name of a file with the measured statistics of the latents."""
+OWN_FILES = ("shard-", STATISTICS_PREFIX, MANIFEST, LOCK, ".")
 """Starts of the names of files that a cache writes."""
 
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Latent cache: moments of every view of every image, in memory-mapped shards."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -22,6 +24,22 @@ from pippin.data.source import ImageSource
 from pippin.types import Moments
 
 CONTROL_PREFIX = "control."
+MEAN, STD = "mean", "std"
+"""Names of the moments in a shard; the latents of a deterministic encoder have no deviation."""
+
+
+def stored_moments(moments: Moments, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Tensors that a shard stores of moments."""
+    tensors = {MEAN: moments.mean.to(dtype)}
+    if moments.std is not None:
+        tensors[STD] = moments.std.to(dtype)
+    return tensors
+
+
+def moments_of(rows: Mapping[str, Tensor]) -> Moments:
+    """Moments of rows of a shard, in float32."""
+    std = rows[STD].float() if STD in rows else None
+    return Moments(mean=rows[MEAN].float(), std=std)
 
 
 class LatentCache:
@@ -82,8 +100,7 @@ class LatentCache:
             for name, value in rows.items()
             if name.startswith(CONTROL_PREFIX)
         }
-        moments = Moments(mean=rows["mean"].float(), std=rows["std"].float())
-        return MomentBatch(moments=moments, control=control, label=rows["label"])
+        return MomentBatch(moments=moments_of(rows), control=control, label=rows["label"])
 
     def rows(
         self, indices: Int[Tensor, " batch"], views: Int[Tensor, " batch"]
@@ -105,8 +122,8 @@ class LatentCache:
             positions = (shard_numbers == number).nonzero().squeeze(1)
             rows_in_shard = offsets[positions]
             for name, values in self._shard(number).items():
-                if name not in gathered:
-                    gathered[name] = values.new_empty(len(rows), *values.shape[1:])
+                if name not in gathered:  # zeros: an earlier version stored deviations of 0
+                    gathered[name] = values.new_zeros(len(rows), *values.shape[1:])
                 gathered[name].index_copy_(0, positions, values.index_select(0, rows_in_shard))
         return gathered
 

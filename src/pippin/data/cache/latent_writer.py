@@ -11,10 +11,10 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from pippin.control import Size
-from pippin.data.cache.latent_cache import CONTROL_PREFIX
+from pippin.data.cache.latent_cache import CONTROL_PREFIX, stored_moments
 from pippin.data.cache.manifest import write_shard
 from pippin.data.cache.streamed import LatentFile
-from pippin.data.moments import Encoder, encode_images
+from pippin.data.moments import Encoder, cat_moments, encode_images
 from pippin.system.files import file_digest
 from pippin.types import ControlBatch
 
@@ -103,11 +103,9 @@ class LatentWriter:
         shape = len(pending.waiting), -1
         tensors = {
             "number": torch.tensor([views.number for views in pending.waiting]),
-            "mean": torch.cat([part.mean for part in parts]).unflatten(0, shape),
-            "std": torch.cat([part.std for part in parts]).unflatten(0, shape),
         }
-        for name in ("mean", "std"):
-            tensors[name] = tensors[name].to(settings.dtype)
+        for name, moments in stored_moments(cat_moments(parts), settings.dtype).items():
+            tensors[name] = moments.unflatten(0, shape)
         for name in pending.waiting[0].control:
             values = [views.control[name] for views in pending.waiting]
             tensors[f"{CONTROL_PREFIX}{name}"] = torch.stack(values)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pippin.config import Config, ConfigError, fingerprint, protocol
 from pippin.control import Size
-from pippin.data.cache.latent_cache import CONTROL_PREFIX
+from pippin.data.cache.latent_cache import CONTROL_PREFIX, moments_of
 from pippin.data.cache.manifest import (
     CACHE_VERSION,
     MANIFEST,
@@ -33,7 +33,6 @@ from pippin.data.config import CacheConfig, ImagesConfig
 from pippin.data.folder.image_table import ImageTable
 from pippin.data.moments import Encoder, MomentBatch, check_range
 from pippin.system.files import file_digest
-from pippin.types import Moments
 
 SELECTION = ("held_out_share", "max_pictures")
 """Data settings that choose among encoded images."""
@@ -194,8 +193,7 @@ class StreamedLatents:
             for name, value in rows.items()
             if name.startswith(CONTROL_PREFIX)
         }
-        moments = Moments(mean=rows["mean"].float(), std=rows["std"].float())
-        return MomentBatch(moments=moments, control=control, label=self._labels[indices])
+        return MomentBatch(moments=moments_of(rows), control=control, label=self._labels[indices])
 
     def _find(self, images: ImageTable) -> Int[Tensor, " images"]:
         """Place of each image among all images of the files."""
@@ -224,7 +222,7 @@ class StreamedLatents:
             for name, values in self._open(number).items():
                 rows = values[offsets[positions], views[positions]]
                 if name not in gathered:
-                    gathered[name] = rows.new_empty(len(places), *rows.shape[1:])
+                    gathered[name] = rows.new_zeros(len(places), *rows.shape[1:])
                 gathered[name].index_copy_(0, positions, rows)
         return gathered
 
