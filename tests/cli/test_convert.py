@@ -184,9 +184,9 @@ def test_arguments_of_the_command_line():
 def test_formats_of_the_command_line_are_all_formats():
     from typing import get_args
 
-    from pippin.cli.convert import Format
+    from pippin.cli.convert import AUTOENCODER, Format
 
-    assert get_args(Format) == FORMATS
+    assert get_args(Format) == (*FORMATS, AUTOENCODER)
 
 
 NO_CONTROL = ControlConfig(high=(), low=())

@@ -19,6 +19,7 @@ from random_trained import (
     text_rule,
     trained_model,
 )
+from tiny_autoencoders import NETWORKS, tiny_network
 from tiny_sd3_text import WORDS, clip, save_encoders
 
 from pippin import rng
@@ -31,10 +32,10 @@ from pippin.denoisers.unet.config import unet
 from pippin.denoisers.weights.arguments import BY_CLASS
 from pippin.diffusion.config import DiffusionConfig
 from pippin.encoders.autoencoder import Autoencoder
-from pippin.encoders.config import TextConfig
+from pippin.encoders.config import AutoencoderConfig, TextConfig
 from pippin.encoders.normalisation import Affine
 from pippin.interop.convert import convert
-from pippin.interop.plain_autoencoder import plain_autoencoder
+from pippin.interop.plain_autoencoder import autoencoder_obstacle, plain_autoencoder
 from pippin.publish.facts import collect_facts
 from pippin.publish.pipeline import write_pipeline
 from pippin.runs.trained import export
@@ -46,7 +47,7 @@ TOLERANCE = 5e-6
 """Tolerance of pixels in [0, 1]."""
 
 
-def own_images(tmp_path, trained, prompts):
+def own_images(tmp_path, trained, prompts, contrast=0.05):
     """Pixels in [0, 1] that pippin draws, before they are rounded."""
     export(trained, tmp_path / "own")
     run, decoded = load_run(tmp_path / "own"), []
@@ -55,7 +56,7 @@ def own_images(tmp_path, trained, prompts):
     images = draw(run, prompts, SEEDS)
     own = (decoded[0] / 2 + 0.5).clamp(0, 1)
     assert torch.equal((own * 255).round().to(torch.uint8), images)
-    assert own.std() > 0.05  # images, no grey
+    assert own.std() > contrast  # images, no grey
     return own
 
 
@@ -109,6 +110,43 @@ def test_an_autoencoder_of_one_factor_keeps_its_weights(tmp_path):
     plain = plain_autoencoder(own.with_affine(affine))
     assert plain.config.scaling_factor == 0.25
     assert set(plain.state_dict()) == set(own.network.state_dict())
+
+
+def with_autoencoder(trained, folder, name):
+    """The model behind another tiny autoencoder of 4 channels."""
+    tiny_network(name).save_pretrained(folder)
+    data = replace(trained.recipe.data, resolution=NETWORKS[name][1] * SIDE)
+    config = AutoencoderConfig(source=str(folder))
+    recipe = replace(trained.recipe, data=data, autoencoder=config)
+    return replace(trained, recipe=recipe)
+
+
+@pytest.mark.parametrize("name", ["AutoencoderDC", "AutoencoderTiny"])
+def test_a_pipeline_of_dit_decodes_other_classes(tmp_path, name):
+    denoiser = DiTConfig(**SHAPE, learn_variance=False)
+    trained = trained_model(tmp_path, denoiser, BY_CLASS, DiffusionConfig())
+    trained = with_autoencoder(trained, tmp_path / "other", name)
+    own = own_images(tmp_path, trained, [2, 0], contrast=0.02)
+    write_pipeline(collect_facts(trained), tmp_path / "out")
+    pipe = pipeline_of(tmp_path / "out", trust_remote_code=True)
+    assert type(pipe.vae).__name__ == name
+    images = pipe([2, 0], latents=noise(), output_type="pt").images
+    assert largest(images, own) < TOLERANCE
+
+
+def test_classes_that_no_pipeline_decodes_are_obstacles():
+    def obstacle(name, *, any_class=True, affine=None):
+        own = Autoencoder(tiny_network(name), affine or Affine.identity(4))
+        return autoencoder_obstacle(own, any_class=any_class)
+
+    assert obstacle("AutoencoderDC") is None and obstacle("AutoencoderTiny") is None
+    assert "decodes AutoencoderKL" in str(obstacle("AutoencoderDC", any_class=False))
+    assert "is an AutoencoderKLWan, and" in str(obstacle("AutoencoderKLWan"))
+    shifted = Affine.from_statistics(torch.ones(4), torch.ones(4))
+    assert "scaling_factor only" in str(obstacle("AutoencoderDC", affine=shifted))
+    assert obstacle("AutoencoderTiny", affine=shifted) is None
+    measured = Affine.from_statistics(torch.zeros(4), torch.tensor([1.0, 2, 3, 4]))
+    assert "different numbers" in str(obstacle("AutoencoderTiny", affine=measured))
 
 
 @pytest.mark.parametrize(("schedule", "prediction"), [("ddpm", "eps"), ("flow", "flow")])

@@ -13,6 +13,9 @@ from pippin.cli.parsing.options import parse
 from pippin.system.formats import parse_json
 from pippin.system.text import print_text
 
+AUTOENCODER = "ldm_vae"
+"""Format of an autoencoder; all others are of a denoiser."""
+
 if TYPE_CHECKING:
     from pippin.recipes.recipe import Recipe
 
@@ -28,6 +31,7 @@ Format = Literal[
     "ldm_unet",
     "jit",
     "ddt",
+    "ldm_vae",
 ]
 
 
@@ -41,7 +45,8 @@ class ConvertCommand:
     out: Annotated[Path, tyro.conf.Positional]
     """New folder, or one left unfinished by the same command."""
     source: Annotated[Format, tyro.conf.arg(name="from")]
-    """Implementation that the weights come from."""
+    """Implementation that the weights come from. ldm_vae is an autoencoder, such as VA-VAE's or
+    kl-f4: OUT becomes a folder for autoencoder.source."""
     arguments: tuple[str, ...] = ()
     """Arguments of the published class's constructor, such as hidden_size=384 depth=12; others
     have the class's defaults."""
@@ -59,6 +64,9 @@ class ConvertCommand:
     autoencoder: str | None = None
     """Autoencoder of the latents: a folder or a hub name; None = the pipeline's own, or the
     published one."""
+    statistics: Path | None = None
+    """For ldm_vae, a file with mean and std of each latent channel, such as VA-VAE's
+    latents_stats.pt; None = none, so that runs need autoencoder.normalisation measured."""
     images_seen: int = 0
     """Number of images that the weights were trained on, for the lineage of fine-tuned runs;
     0 = unknown."""
@@ -72,6 +80,13 @@ def main(argv: list[str]) -> int:
     if command.images_seen < 0:
         raise ValueError(f"--images-seen must be 0 or more; got {command.images_seen}")
     arguments = parse_arguments(command.arguments)
+    if command.source == AUTOENCODER:
+        return _convert_autoencoder(command, arguments)
+    if command.statistics is not None:
+        raise ValueError(
+            f"--statistics are of an autoencoder, --from {AUTOENCODER}; got --from "
+            f"{command.source}: leave --statistics out"
+        )
 
     import torch
 
@@ -114,6 +129,47 @@ def main(argv: list[str]) -> int:
         f"parameters, schedule {diffusion.schedule}, prediction {diffusion.prediction}, "
         f"autoencoder {incoming.recipe.autoencoder.source})\n"
         f"next: {_next(command.out, incoming.recipe, loaded.weights)}"
+    )
+    return 0
+
+
+def _convert_autoencoder(command: ConvertCommand, arguments: dict[str, Any]) -> int:
+    """Convert an autoencoder to a folder of diffusers' AutoencoderKL."""
+    default = ConvertCommand(path=command.path, out=command.out, source=command.source)
+    options = ("schedule", "prediction", "weights", "autoencoder", "images_seen")
+    unused = [name for name in options if getattr(command, name) != getattr(default, name)]
+    unused = [f"--{name.replace('_', '-')}" for name in unused]
+    unused += [f"--arguments {name}" for name in arguments if name != "norm_num_groups"]
+    if unused:
+        raise ValueError(
+            f"{', '.join(unused)} have no effect with --from {AUTOENCODER}, which reads an "
+            "autoencoder: leave them out; it takes --key, --statistics, --dtype and --arguments "
+            "norm_num_groups=N"
+        )
+    if command.out.exists() and (not command.out.is_dir() or any(command.out.iterdir())):
+        raise ValueError(f"{command.out} exists: choose a new folder, or an empty one")
+
+    import torch
+
+    from pippin.interop.ldm_autoencoder import NORM_GROUPS, convert_autoencoder
+    from pippin.system.weight_checks import check_cast
+
+    groups, dtype = arguments.get("norm_num_groups", NORM_GROUPS), getattr(torch, command.dtype)
+    converted = convert_autoencoder(
+        command.path, statistics=command.statistics, key=command.key, norm_groups=groups
+    )
+    own = converted.autoencoder
+    check_cast(own.state_dict(), dtype, str(command.path))
+    own.save(command.out, dtype=dtype)
+    for note in converted.notes:
+        print_text(f"note: {note}")
+    _list("of its training, dropped", converted.dropped)
+    layout, count = own.layout, sum(value.numel() for value in own.network.parameters())
+    measured = "" if own.has_statistics else " --autoencoder.normalisation measured"
+    print_text(
+        f"converted: {command.out} ({AUTOENCODER}, factor {layout.factor}, {layout.channels} "
+        f"channels, {count / 1e6:.2f} M parameters)\n"
+        f"next: --autoencoder.source {shlex.quote(str(command.out))}{measured}"
     )
     return 0
 

@@ -5,22 +5,80 @@ pippin normalises each latent channel, (raw - shift) / scale. Pipelines compute 
 before they decode; only some add shift_factor. An affine that is more than one factor therefore
 moves into the 1 x 1 convolutions beside the latents: ``post_quant_conv`` reads scale * z + shift,
 and ``quant_conv`` gives means (m - shift) / scale and log-variances v - 2 log scale.
+
+Only AutoencoderKL has these convolutions. Of the other classes, those with a ``scaling_factor``
+fit a pipeline if their affine is one factor, and for some one shift.
 """
 
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, ModelMixin
 from torch import Tensor, nn
 
 from pippin.encoders.autoencoder import Autoencoder
+from pippin.encoders.networks import network_class
+
+KL = "AutoencoderKL"
+FACTOR_SETTINGS = {
+    "AutoencoderDC": ("scaling_factor",),
+    "AutoencoderTiny": ("scaling_factor", "shift_factor"),
+}
+"""Class -> settings by which a pipeline that decodes any class denormalises its latents."""
+
+
+def autoencoder_obstacle(own: Autoencoder, *, any_class: bool) -> str | None:
+    """Reason why no pipeline of diffusers decodes the latents of an autoencoder; None = one does.
+
+    Args:
+        own: normalises latents as in the training.
+        any_class: whether the pipeline decodes other classes than AutoencoderKL.
+    """
+    name = own.kind.name
+    if name == KL:
+        return None
+    if name not in FACTOR_SETTINGS or not any_class:
+        allowed = f"{KL}, {', '.join(FACTOR_SETTINGS)}" if any_class else KL
+        return f"autoencoder.source is an {name}, and the pipeline decodes {allowed}"
+    shift, scale = own.affine.shift.flatten(), own.affine.scale.flatten()
+    has_shift = "shift_factor" in FACTOR_SETTINGS[name]
+    if bool((scale != scale[0]).any()) or bool((shift != (shift[0] if has_shift else 0)).any()):
+        return (
+            f"the channels of the {name} are normalised by different numbers, and its config.json "
+            f"holds {' and '.join(FACTOR_SETTINGS[name])} only"
+        )
+    return None
+
+
+def pipeline_network(own: Autoencoder) -> ModelMixin:
+    """Network whose config.json denormalises latents as pippin does.
+
+    Args:
+        own: without an :func:`autoencoder_obstacle`.
+
+    Returns:
+        a copy in fp32.
+    """
+    if own.kind.name == KL:
+        return plain_autoencoder(own)
+    values = {
+        "scaling_factor": 1 / float(own.affine.scale.flatten()[0]),
+        "shift_factor": float(own.affine.shift.flatten()[0]),
+    }
+    kind = own.kind
+    config = {
+        name: value
+        for name, value in own.settings.items()
+        if name[0] != "_" and name not in kind.derived
+    }
+    config |= {name: values[name] for name in FACTOR_SETTINGS[kind.name]}
+    network = network_class(kind).from_config(config)
+    network.load_state_dict(own.network.state_dict())
+    return network.eval()
 
 
 def plain_autoencoder(own: Autoencoder) -> AutoencoderKL:
-    """Network whose latents, times its ``scaling_factor``, are pippin's normalised latents.
-
-    Args:
-        own: not of the identity ``pippin/pixels``, which has no AutoencoderKL.
+    """AutoencoderKL whose latents, times its ``scaling_factor``, are pippin's normalised latents.
 
     Returns:
         a copy in fp32. Its outputs differ from those of ``own`` by rounding only.

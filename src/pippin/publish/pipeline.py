@@ -24,7 +24,7 @@ from pippin.encoders.config import PIXELS
 from pippin.interop.convert import model_spec
 from pippin.interop.diffusers_config import class_of, to_scheduler
 from pippin.interop.diffusers_format import SCHEDULER_FILE, Exported, to_diffusers, write_denoiser
-from pippin.interop.plain_autoencoder import plain_autoencoder
+from pippin.interop.plain_autoencoder import autoencoder_obstacle, pipeline_network
 from pippin.publish.card import CARD, CardForm, render_card
 from pippin.publish.facts import CardFacts, public_name, public_notes
 from pippin.publish.markdown import cell, literal
@@ -58,6 +58,8 @@ class _Plan:
     facts: CardFacts
     spec: ModelSpec
     exported: Exported
+    autoencoder: Autoencoder
+    """Normalises latents as in the training."""
     pipeline: str
     """Pipeline class of diffusers."""
 
@@ -98,7 +100,11 @@ def _plan(facts: CardFacts, tensors: Mapping[str, Tensor]) -> tuple[_Plan | None
     if obstacles := find_obstacles(located, spec, exported):
         return None, obstacles
     pipeline = class_of(spec.denoiser.kind).pipeline
-    return _Plan(facts=facts, spec=spec, exported=exported, pipeline=pipeline), []
+    own = trained_autoencoder(facts.trained)
+    if obstacle := autoencoder_obstacle(own, any_class=pipeline == DIT_PIPELINE):
+        return None, [obstacle]
+    plan = _Plan(facts=facts, spec=spec, exported=exported, autoencoder=own, pipeline=pipeline)
+    return plan, []
 
 
 def _write_standard(plan: _Plan, out: Path) -> ExportedPipeline:
@@ -107,7 +113,7 @@ def _write_standard(plan: _Plan, out: Path) -> ExportedPipeline:
 
     facts, kind = plan.facts, class_of(plan.spec.denoiser.kind)
     trained = facts.trained
-    network = plain_autoencoder(trained_autoencoder(trained))
+    network = pipeline_network(plan.autoencoder)
     network.save_pretrained(out / "vae")
     sync_tree(out / "vae")
     make_folder((out / SCHEDULER_FILE).parent)
@@ -120,7 +126,7 @@ def _write_standard(plan: _Plan, out: Path) -> ExportedPipeline:
         "_diffusers_version": __version__,
         kind.folder: ("diffusers", plan.exported.class_name),
         "scheduler": ("diffusers", scheduler["_class_name"]),
-        "vae": ("diffusers", "AutoencoderKL"),
+        "vae": ("diffusers", type(network).__name__),
     }
     notes = _sampling_notes(trained, plan.pipeline)
     if plan.pipeline == DIT_PIPELINE:

@@ -18,7 +18,7 @@ class PippinDiTPipeline(DiffusionPipeline):
 
     Args:
         transformer: ``DiTTransformer2DModel``.
-        vae: ``AutoencoderKL``.
+        vae: ``AutoencoderKL``, ``AutoencoderDC`` or ``AutoencoderTiny``.
         scheduler: any scheduler of the trained process.
         id2label: class id -> name.
         steps, guidance_scale: defaults of a call.
