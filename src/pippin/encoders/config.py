@@ -22,8 +22,9 @@ class AutoencoderConfig(Config):
     """Autoencoder that encodes pixels to latents."""
 
     source: str = "pippin/openmoji-f4"
-    """Name of a shipped autoencoder, which starts with pippin/, or a local folder or hub name in
-    diffusers' AutoencoderKL format. pippin/pixels is the identity: latents are pixels."""
+    """Name of a shipped autoencoder, which starts with pippin/, or a local folder or hub name of a
+    class of diffusers, such as AutoencoderKL or AutoencoderDC. pippin/pixels is the identity:
+    latents are pixels."""
     revision: str | None = None
     """Hub revision."""
     normalisation: Literal["weights", "measured"] = field(
