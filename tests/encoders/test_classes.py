@@ -139,7 +139,7 @@ def test_a_saved_autoencoder_is_the_same(
 
 
 def test_defaults_of_each_class_have_a_layout() -> None:
-    """What config.json leaves out has the defaults of diffusers, in both places."""
+    """Settings that config.json leaves out have the defaults of diffusers."""
     for name in ("AutoencoderKLFlux2", "AutoencoderKLKVAE", "AutoencoderKLQwenImage"):
         kind = CLASSES[name]
         assert kind.layout({}) == kind.layout(class_defaults(kind))
