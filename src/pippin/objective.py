@@ -2,7 +2,7 @@
 """Training objective: noising of a batch, prediction target and loss weight."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +16,20 @@ from pippin.config import ConfigError
 from pippin.denoisers.config import DenoiserConfig, learns_variance
 from pippin.diffusion.config import CONTINUOUS_SCHEDULES, DiffusionConfig
 from pippin.diffusion.posterior import Step, training_step, variational_bound
-from pippin.diffusion.prediction import add_noise, loss_weight, target, to_x0_and_eps
+from pippin.diffusion.prediction import (
+    add_noise,
+    loss_weight,
+    mean_of_values,
+    target,
+    to_x0_and_eps,
+)
 from pippin.diffusion.rescale import build_schedule
 from pippin.diffusion.times import draw_times
 from pippin.model import LatentDenoiser
+from pippin.nn.masking import gather_tokens
 from pippin.system.device import autocast, to_device
 from pippin.training.repa.config import NO_REPA, RepaConfig
-from pippin.types import Batch, Keep, Latents, Masking, Prediction, Times
+from pippin.types import Batch, Keep, KeptTokens, Latents, Masking, Prediction, Times
 
 Predict = Callable[[Latents, Times], Prediction]
 Losses = dict[str, Float[Tensor, " batch"]]
@@ -41,11 +48,11 @@ class Draws:
 
     def rows(self, rows: slice) -> "Draws":
         """Random numbers of a subset of the images."""
-        masking = self.masking
-        if masking is not None:
-            masking = Masking(order=masking.order[rows], ratio=masking.ratio)
         return Draws(
-            t=self.t[rows], noise=self.noise[rows], keep=self.keep.rows(rows), masking=masking
+            t=self.t[rows],
+            noise=self.noise[rows],
+            keep=self.keep.rows(rows),
+            masking=self.masking and self.masking.rows(rows),
         )
 
 
@@ -55,6 +62,7 @@ def draw_step(
     shape: tuple[int, ...],
     *,
     num_maskable: int = 0,
+    mask_ratio: float = 0.0,
     seed: int,
     step: int,
 ) -> Draws:
@@ -62,17 +70,21 @@ def draw_step(
 
     Args:
         shape: (batch, channels, height, width) of the global batch's latents.
-        num_maskable: number of tokens per image that the denoiser's masked pass shuffles.
+        num_maskable: number of tokens per image that the denoiser shuffles.
+        mask_ratio: share of them that deferred masking hides; 0 = the denoiser's own masked pass.
     """
     batch = shape[0]
     num_fields = len(conditioning.control.high) + len(conditioning.control.low)
+    masking = _draw_masking(batch, num_maskable, seed, step) if num_maskable else None
+    if masking is not None and mask_ratio:
+        masking = replace(masking, share=mask_ratio)
     drops = rng.uniform((batch, 1 + num_fields), "drop", seed, step)
     times = rng.uniform((batch,), "time", seed, step)
     return Draws(
         t=draw_times(diffusion.time_density, times, build_schedule(diffusion)),
         noise=rng.normal(shape, "noise", seed, step),
         keep=draw_keep(conditioning, drops[:, 0], drops[:, 1:]),
-        masking=_draw_masking(batch, num_maskable, seed, step) if num_maskable else None,
+        masking=masking,
     )
 
 
@@ -87,7 +99,8 @@ class Objective:
 
     If the network learns a variance, the variational bound is added to train it (the hybrid loss
     of Nichol & Dhariwal 2021, section 3.1, with their weight 0.001 times the 1000 indices). If it
-    returns a second prediction, the losses of that are added, named ``aux``.
+    returns a second prediction, the losses of that are added, named ``aux``. Losses of a masked
+    prediction are means over the latents of kept tokens.
     """
 
     def __init__(self, config: DiffusionConfig) -> None:
@@ -114,12 +127,13 @@ class Objective:
 
         def losses(output: Prediction) -> Losses:
             mean = output.mean.float()
-            named_losses = {"mse": (mean - expected).square().mean(dim=(1, 2, 3)) * weight}
+            mask = None if output.kept is None else output.kept.latents
+            named_losses = {"mse": mean_of_values((mean - expected).square(), mask) * weight}
             if output.variance is not None:
                 step = Step(*(to_device(x, device) for x in training_step(self.schedule, t)))
                 x0_guess, _ = to_x0_and_eps(kind, x_t, mean.detach(), alpha, sigma)
                 named_losses["vlb"] = variational_bound(
-                    step, to_device(t == 0, device), latents, x_t, x0_guess, output.variance
+                    step, to_device(t == 0, device), latents, x_t, x0_guess, output.variance, mask
                 )
             return named_losses
 
@@ -140,11 +154,20 @@ def normalise_over_tokens(features: Features, share: float) -> Features:
 
 
 def repa_loss(
-    projected: Float[Tensor, "batch tokens features"], features: Features
+    projected: Float[Tensor, "batch tokens features"],
+    features: Features,
+    kept: KeptTokens | None = None,
 ) -> Float[Tensor, " batch"]:
     """Negative cosine similarity of projected tokens and an encoder's features, the mean over the
-    tokens of each image, in fp32 (Yu et al. 2024, arXiv 2410.06940, eq. 8)."""
+    tokens of each image, in fp32 (Yu et al. 2024, arXiv 2410.06940, eq. 8).
+
+    Args:
+        projected: all tokens in raster order, or the kept ones.
+        features: of all tokens.
+        kept: which tokens are projected; None = all.
+    """
     targets = features.float().flatten(2).transpose(1, 2)
+    targets = targets if kept is None else gather_tokens(targets, kept.index)
     return -F.cosine_similarity(projected.float(), targets, dim=-1).mean(dim=1)
 
 
@@ -180,14 +203,13 @@ class BatchLoss(nn.Module):
         """
         device = next(self.model.parameters()).device
         masking = None if draws.masking is None else draws.masking.to(device)
-        hidden: list[Tensor | None] = []
+        predictions: list[Prediction] = []
         with autocast(device, self.precision):
             prepared = self.model.prepare(batch.conditions, draws.keep)
 
             def predict(x_t: Latents, t: Times) -> Prediction:
-                prediction = self.model(x_t, t, prepared, masking)
-                hidden.append(prediction.hidden)
-                return prediction
+                predictions.append(self.model(x_t, t, prepared, masking))
+                return predictions[-1]
 
             losses = self.objective(
                 predict,
@@ -196,18 +218,18 @@ class BatchLoss(nn.Module):
                 to_device(draws.noise, device),
             )
             if self.repa.enabled:
-                losses["repa"] = self._aligned(hidden[0], batch.features, device)
+                losses["repa"] = self._aligned(predictions[0], batch.features, device)
         return torch.stack([loss.mean() for loss in losses.values()]).sum()
 
     def _aligned(
-        self, hidden: Tensor | None, features: Features | None, device: torch.device
+        self, prediction: Prediction, features: Features | None, device: torch.device
     ) -> Float[Tensor, " batch"]:
         """REPA's loss of each image, times its weight.
 
         Raises:
             ValueError: no projector, tokens or features, or other numbers of them.
         """
-        projector = self.model.projector
+        projector, hidden, kept = self.model.projector, prediction.hidden, prediction.kept
         if projector is None or hidden is None or features is None:
             raise ValueError(
                 "train.repa needs a model with a projector, a denoiser that returns the tokens of "
@@ -216,7 +238,7 @@ class BatchLoss(nn.Module):
                 "its loader with pippin.training.train"
             )
         grid = (features.shape[2], features.shape[3])
-        if hidden.shape[1] != grid[0] * grid[1]:
+        if kept is None and hidden.shape[1] != grid[0] * grid[1]:
             raise ValueError(
                 f"the denoiser has {hidden.shape[1]} tokens, and the features a grid of "
                 f"{grid[0]} x {grid[1]}; both must be of the same views"
@@ -224,7 +246,7 @@ class BatchLoss(nn.Module):
         features = to_device(features, device).float()
         if self.repa.spatial_norm is not None:
             features = normalise_over_tokens(features, self.repa.spatial_norm)
-        loss = repa_loss(projector(hidden, grid), features)
+        loss = repa_loss(projector(hidden, grid), features, kept)
         self.logged = {"repa": loss.detach().mean()}
         return self.repa.weight * loss
 

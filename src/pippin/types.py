@@ -14,7 +14,7 @@ Units:
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -210,16 +210,24 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Masking:
-    """Random numbers of a masked pass, which hides some of the denoiser's tokens (MDT)."""
+    """Random numbers of a masked pass, which hides some of the denoiser's tokens (MDT, deferred
+    masking)."""
 
     order: Float[Tensor, "batch tokens"]
     """Scores whose ascending order is the shuffle; the first tokens in it are kept."""
     ratio: float
     """Position in [0, 1) of the share of hidden tokens between its smallest and largest value."""
+    share: float | None = None
+    """Share of hidden tokens that training sets (deferred masking); None = it is the denoiser's
+    own."""
+
+    def rows(self, rows: slice) -> "Masking":
+        """Numbers of a subset of the images."""
+        return replace(self, order=self.order[rows])
 
     def to(self, device: torch.device | str) -> "Masking":
         """The same numbers on another device."""
-        return Masking(order=to_device(self.order, device), ratio=self.ratio)
+        return replace(self, order=to_device(self.order, device))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,6 +245,16 @@ class Embedded:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeptTokens:
+    """Image tokens that a masked prediction was computed from."""
+
+    index: Int[Tensor, "batch kept"]
+    """Their raster indices, ascending."""
+    latents: Float[Tensor, "batch 1 height width"]
+    """1 at latents of their patches, 0 at others."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prediction:
     """Output of a denoiser, in the unit of the recipe's prediction type."""
 
@@ -247,4 +265,8 @@ class Prediction:
     aux: "Prediction | None" = None
     """Second prediction of the same target, whose loss the objective adds (MDT's masked pass)."""
     hidden: Float[Tensor, "batch tokens dim"] | None = None
-    """Image tokens of the denoiser's aligned block, in raster order, if it has one (REPA)."""
+    """Image tokens of the denoiser's aligned block, in raster order, if it has one (REPA); of a
+    masked prediction the kept ones."""
+    kept: KeptTokens | None = None
+    """Tokens that the prediction is made for, and its loss counts; it is 0 elsewhere. None =
+    all."""

@@ -94,7 +94,9 @@ def bench(recipe: Recipe, name: str, config: BenchConfig, console: Console) -> B
     components = _components(recipe, config, console)
     classes, channels = len(components.train_source.class_names), components.latent_shape[0]
     model = meta_model(recipe.conditioning, recipe.denoiser, classes, channels)
-    flops = denoiser_flops(model, components.latent_shape, backward=True)
+    # a bench measures the first steps of a run, which mask
+    ratio = recipe.train.masking.ratio
+    flops = denoiser_flops(model, components.latent_shape, backward=True, mask_ratio=ratio)
     with console.status("loader alone"):
         loader = _loader_speed(components, config)
     modes = []

@@ -144,7 +144,7 @@ def _buckets(recipe: Recipe) -> str:
 
 def _costs(command: ShowCommand, shape: Shape) -> list[tuple[str, str]]:
     """Rows on the recipe's cost per image."""
-    from pippin.evaluation.metrics.cost import denoiser_flops
+    from pippin.evaluation.metrics.cost import denoiser_flops, training_flops
     from pippin.planning.memory import activation_bytes, num_classes_of, training_model
     from pippin.training.blocks import checkpoint_blocks
 
@@ -157,10 +157,10 @@ def _costs(command: ShowCommand, shape: Shape) -> list[tuple[str, str]]:
         parts["projector of training"] = model.projector
     counts = {part: sum(p.numel() for p in module.parameters()) for part, module in parts.items()}
     forward = denoiser_flops(model, shape)
-    step = denoiser_flops(model, shape, backward=True)
+    step = training_flops(model, shape, recipe.train.masking)
     every = recipe.train.gradient_checkpointing
     checkpoint_blocks(model.denoiser.blocks, every)
-    stored = activation_bytes(model, shape)
+    stored = activation_bytes(model, shape, recipe.train.masking.lowest_ratio)
     checkpointing = f"; gradient checkpointing {every}" if every else ""
     return [
         ("latent", " x ".join(map(str, shape))),

@@ -65,6 +65,11 @@ class DenoiserConfig(Config):
         return 0
 
     @property
+    def defers_masking(self) -> bool:
+        """Whether training may hide a share of the tokens from the blocks after a patch mixer."""
+        return False
+
+    @property
     def learned_grid(self) -> tuple[int, int] | None:
         """Grid (rows, columns) of patches that positions are learned for; None: positions are
         computed, for any grid."""

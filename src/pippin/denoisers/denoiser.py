@@ -51,14 +51,37 @@ class Denoiser(nn.Module, ABC):
         """Predict, in the unit of the recipe's prediction type.
 
         Args:
-            masking: random numbers of a masked pass, which gives ``aux``; denoisers without a
-                masked pass ignore it.
+            masking: random numbers of a masked pass, which gives ``aux``, or, with ``share``, of
+                deferred masking, which gives ``kept``; denoisers without either ignore it.
         """
 
     def num_maskable(self, shape: tuple[int, ...]) -> int:
         """Number of tokens of latents (..., height, width) that a masked pass shuffles; 0 = no
         masked pass."""
         return 0
+
+    def num_image_tokens(self, shape: tuple[int, ...]) -> int:
+        """Number of tokens of latents (..., height, width) of which training may hide a share; 0 =
+        the denoiser has no deferred masking."""
+        return 0
+
+    def num_shuffled(self, shape: tuple[int, ...], mask_ratio: float) -> int:
+        """Number of tokens that a training step shuffles.
+
+        Args:
+            shape: shape of the latents, (..., height, width).
+            mask_ratio: share of tokens that the step hides by deferred masking.
+
+        Raises:
+            ValueError: a share for a denoiser without deferred masking.
+        """
+        count = self.num_image_tokens(shape) if mask_ratio else self.num_maskable(shape)
+        if mask_ratio and not count:
+            raise ValueError(
+                f"{type(self).__name__} cannot hide tokens, and train.masking.ratio is "
+                f"{mask_ratio}: set it to 0, or train a dit"
+            )
+        return count
 
     def decoupled(self) -> "DecoupledDenoiser | None":
         """The denoiser in its two parts; None for one that has no parts."""

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pippin.diffusion.prediction import per_row
+from pippin.diffusion.prediction import mean_of_values, per_row
 from pippin.diffusion.schedules import NoiseSchedule
 from pippin.types import Times
 
@@ -96,6 +96,7 @@ def variational_bound(
     x_t: States,
     x0_guess: States,
     coefficient: States,
+    mask: Float[Tensor, "batch one height width"] | None = None,
 ) -> PerRow:
     """Terms of the variational bound, in bits per value (Nichol & Dhariwal 2021, eq. 4).
 
@@ -108,13 +109,15 @@ def variational_bound(
         first: True where the index is 0.
         x0_guess: the network's estimate of x0. Detach it: the bound trains the variance only.
         coefficient: the network's v.
+        mask: of the positions that count, see :func:`pippin.diffusion.prediction.mean_of_values`.
     """
     mean, log_variance = step.mean(x0_guess, x_t), step.log_variance(coefficient)
     posterior = per_row(step.log_posterior, x0)
     divergence = _normal_divergence(step.mean(x0, x_t), posterior, mean, log_variance)
     surprise = -_binned_log_likelihood(x0, mean, log_variance / 2)
     nats = torch.where(first.reshape(-1, *[1] * (x0.dim() - 1)), surprise, divergence)
-    return nats.flatten(1).mean(dim=1) / math.log(2)
+    mean_nats = nats.flatten(1).mean(dim=1) if mask is None else mean_of_values(nats, mask)
+    return mean_nats / math.log(2)
 
 
 def _normal_divergence(mean1: States, log1: Tensor, mean2: States, log2: States) -> States:

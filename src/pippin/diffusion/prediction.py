@@ -92,6 +92,18 @@ def target_coefficients(
     }[kind]
 
 
+def mean_of_values(values: Field, mask: Tensor | None = None) -> Float[Tensor, " batch"]:
+    """Mean over the values of each row.
+
+    Args:
+        values: (batch, channels, height, width).
+        mask: (batch, 1, height, width), 1 at the positions that count and 0 at others; None = all.
+    """
+    if mask is None:
+        return values.mean(dim=(1, 2, 3))
+    return (values.mean(dim=1, keepdim=True) * mask).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3))
+
+
 def per_row(values: Tensor, like: Tensor) -> Tensor:
     """Reshape one number per row to broadcast over a batch; bf16 is promoted to float32."""
     values = values if values.dtype == torch.float64 else values.float()

@@ -178,6 +178,7 @@ class AdaLNBlock(nn.Module):
     Args:
         cross_attention: add cross-attention to condition tokens after self-attention.
         layers: choice of norms, MLP and modulation.
+        condition_width: width of the modulation and of condition tokens; None = ``width``.
     """
 
     def __init__(
@@ -188,16 +189,17 @@ class AdaLNBlock(nn.Module):
         *,
         cross_attention: bool = False,
         layers: BlockLayers = DIT_LAYERS,
+        condition_width: int | None = None,
     ) -> None:
         super().__init__()
-        num_vectors = 6 if layers.shift else 4
+        num_vectors, given = 6 if layers.shift else 4, condition_width or width
         qk_norm, self.shift = layers.qk_norm, layers.shift
-        self.modulation = Modulation(width, width, num_vectors, silu=layers.modulation_silu)
+        self.modulation = Modulation(given, width, num_vectors, silu=layers.modulation_silu)
         self.norm_attention = token_norm(layers.norm, width)
         self.attention = SelfAttention(width, num_heads, qk_norm=qk_norm, qkv_bias=layers.qkv_bias)
         self.norm_cross = token_norm(layers.norm, width) if cross_attention else None
         self.cross = (
-            CrossAttention(width, width, num_heads, qk_norm=qk_norm) if cross_attention else None
+            CrossAttention(width, given, num_heads, qk_norm=qk_norm) if cross_attention else None
         )
         self.norm_mlp = token_norm(layers.norm, width)
         self.mlp = build_mlp(layers, width, mlp_ratio)
@@ -205,8 +207,8 @@ class AdaLNBlock(nn.Module):
     def forward(
         self,
         x: Tokens,
-        modulation: Vectors,
-        tokens: Float[Tensor, "batch condition_tokens width"] | None,
+        modulation: Float[Tensor, "batch *per_token modulation_width"],
+        tokens: Float[Tensor, "batch condition_tokens token_width"] | None,
         mask: Bool[Tensor, "batch condition_tokens"] | None,
         bias: Float[Tensor, "_ heads tokens tokens"] | None = None,
         rotary: Rotary | None = None,
@@ -228,7 +230,9 @@ class AdaLNBlock(nn.Module):
             x = x + self.cross(self.norm_cross(x), tokens, mask)
         return x + per_token(gate2) * self.mlp(modulate(self.norm_mlp(x), shift2, scale2))
 
-    def _vectors(self, modulation: Vectors) -> tuple[Branch, Branch]:
+    def _vectors(
+        self, modulation: Float[Tensor, "batch *per_token modulation_width"]
+    ) -> tuple[Branch, Branch]:
         """Shift, scale and gate of attention and of the MLP."""
         vectors = self.modulation(modulation)
         if self.shift:

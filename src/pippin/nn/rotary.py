@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 CPU = torch.device("cpu")
@@ -15,10 +15,11 @@ Layout = Literal["halves", "alternating"]
 
 
 class Rotary(NamedTuple):
-    """Rotations of queries and keys: cosines and sines of each token's angles, in fp32."""
+    """Rotations of queries and keys: cosines and sines of each token's angles, in fp32, for all
+    images or for each."""
 
-    cos: Float[Tensor, "tokens pairs"]
-    sin: Float[Tensor, "tokens pairs"]
+    cos: Float[Tensor, "*batch tokens pairs"]
+    sin: Float[Tensor, "*batch tokens pairs"]
 
     def rotate(
         self, x: Float[Tensor, "batch heads tokens dim"]
@@ -26,9 +27,13 @@ class Rotary(NamedTuple):
         """Turn each pair of features (2m, 2m + 1) by its angle, in fp32; keeps the dtype."""
         # tokens before heads in memory, so that attention's result needs no copy to be joined
         a, b = x.transpose(1, 2).unflatten(-1, (-1, 2)).unbind(-1)  # each (B, N, H, d/2)
-        cos, sin = self.cos[:, None], self.sin[:, None]
+        cos, sin = self.cos.unsqueeze(-2), self.sin.unsqueeze(-2)
         pairs = torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1)
         return pairs.flatten(-2).transpose(1, 2).to(x.dtype)
+
+    def take(self, index: Int[Tensor, "batch kept"]) -> "Rotary":
+        """Rotations of the tokens at the indices of each image."""
+        return Rotary(self.cos[index], self.sin[index])
 
 
 def grid_rotary(

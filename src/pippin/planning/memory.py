@@ -52,7 +52,9 @@ class Activations(NamedTuple):
     """Largest share of one block, for one image."""
 
 
-def activation_bytes(model: LatentDenoiser, latent_shape: tuple[int, int, int]) -> int:
+def activation_bytes(
+    model: LatentDenoiser, latent_shape: tuple[int, int, int], mask_ratio: float = 0.0
+) -> int:
     """Estimate the bytes that the denoiser saves for the backward pass of one image, in fp32.
 
     The saved tensors of autograd are collected on the meta device. Each storage counts once,
@@ -64,9 +66,10 @@ def activation_bytes(model: LatentDenoiser, latent_shape: tuple[int, int, int]) 
     Args:
         model: built by :func:`pippin.evaluation.metrics.cost.meta_model`.
         latent_shape: (channels, height, width).
+        mask_ratio: share of tokens that deferred masking hides.
     """
     with _saved_tensors(model) as saved, _Kernels():
-        outputs = trial_outputs(model, latent_shape, training=True)
+        outputs = trial_outputs(model, latent_shape, training=True, mask_ratio=mask_ratio)
     del outputs
     return _bytes(saved)
 
@@ -80,6 +83,7 @@ def activations(
     precision: str,
     every: int = 0,
     repa: RepaConfig = NO_REPA,
+    mask_ratio: float = 0.0,
 ) -> Activations:
     """Estimate the activations of a batch as :func:`activation_bytes` does, in fp32 or autocast.
 
@@ -94,11 +98,12 @@ def activations(
         precision: fp32 or bf16.
         every: recompute the activations of every n-th block; 0 = none.
         repa: whose projector counts too.
+        mask_ratio: share of tokens that deferred masking hides.
     """
     model = training_model(conditioning, denoiser, 1, latent_shape[0], repa)
     checkpoint_blocks(model.denoiser.blocks, every)
     (first, first_blocks), (second, second_blocks) = (
-        _saved_bytes(model, latent_shape, precision, batch) for batch in (1, 2)
+        _saved_bytes(model, latent_shape, precision, batch, mask_ratio) for batch in (1, 2)
     )
     growth = [b - a for a, b in zip(first_blocks, second_blocks, strict=True)]
     fixed = max(0, 2 * first - second)  # a masked pass rounds its tokens
@@ -106,7 +111,11 @@ def activations(
 
 
 def _saved_bytes(
-    model: LatentDenoiser, latent_shape: tuple[int, int, int], precision: str, batch: int
+    model: LatentDenoiser,
+    latent_shape: tuple[int, int, int],
+    precision: str,
+    batch: int,
+    mask_ratio: float,
 ) -> tuple[int, list[int]]:
     """Total saved bytes, and those of each call of a block."""
     with (
@@ -114,7 +123,9 @@ def _saved_bytes(
         _saved_per_block(model.denoiser.blocks, saved) as blocks,
         _Kernels(bf16=precision == "bf16"),
     ):
-        outputs = trial_outputs(model, latent_shape, training=True, batch=batch)
+        outputs = trial_outputs(
+            model, latent_shape, training=True, batch=batch, mask_ratio=mask_ratio
+        )
     del outputs
     return _bytes(saved), blocks
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pippin.conditioning.config import ConditioningConfig
 from pippin.denoisers.config import DenoiserConfig
-from pippin.evaluation.metrics.cost import denoiser_flops
+from pippin.evaluation.metrics.cost import denoiser_flops, training_flops
 from pippin.model import LatentDenoiser
 from pippin.planning.devices import Cluster
 from pippin.planning.fitting import FittingOption, fitting_options
@@ -38,6 +38,7 @@ from pippin.recipes.checks import check_recipe
 from pippin.recipes.recipe import Recipe, Shape, latent_shape_of
 from pippin.training.blocks import checkpoint_blocks
 from pippin.training.config import TrainConfig
+from pippin.training.masking.config import MaskingConfig
 from pippin.training.repa.config import RepaConfig
 
 
@@ -61,7 +62,8 @@ class Plan:
     forward_flops: int
     """FLOPs of one image; a multiply-accumulate counts as two."""
     training_flops: int
-    """FLOPs of one image, forward and backward, without recomputation."""
+    """FLOPs of one image, forward and backward, without recomputation; the mean over a run that
+    masks tokens for a part of it."""
     step_flops: int
     """FLOPs of the global batch, without the optimizer."""
     optimizer_flops: int
@@ -243,12 +245,13 @@ def _activations(recipe: Recipe, shape: Shape, every: int) -> Activations:
         precision=recipe.train.precision,
         every=every,
         repa=recipe.train.repa,
+        mask_ratio=recipe.train.masking.lowest_ratio,
     )
 
 
 def _checkpointing_plan(recipe: Recipe, shape: Shape, every: int) -> CheckpointingPlan:
     own = recipe.conditioning, recipe.denoiser
-    flops = _training_flops(*own, shape, every, recipe.train.repa)
+    flops = _training_flops(*own, shape, every, recipe.train.repa, recipe.train.masking)
     return CheckpointingPlan(every, _activations(recipe, shape, every), flops)
 
 
@@ -259,11 +262,12 @@ def _training_flops(
     shape: Shape,
     every: int,
     repa: RepaConfig,
+    masking: MaskingConfig,
 ) -> int:
-    """FLOPs of one image, forward and backward, with recomputation."""
+    """FLOPs of one image, forward and backward, with recomputation; the mean over the run."""
     model = training_model(conditioning, denoiser, 1, shape[0], repa)
     checkpoint_blocks(model.denoiser.blocks, every)
-    return denoiser_flops(model, shape, backward=True)
+    return training_flops(model, shape, masking)
 
 
 def _footprint(model: LatentDenoiser, states: States, full: Activations) -> ModelFootprint:

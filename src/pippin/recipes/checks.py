@@ -224,6 +224,30 @@ def _check_repa(recipe: Recipe) -> None:
         )
 
 
+def _check_masking(recipe: Recipe) -> None:
+    """Refuse to hide tokens from a denoiser that needs all of them, or from a convolution."""
+    masking, denoiser, repa = recipe.train.masking, recipe.denoiser, recipe.train.repa
+    if not masking.enabled:
+        return
+    if not denoiser.defers_masking:
+        reason = (
+            "hides tokens by its own denoiser.mask_ratio"
+            if denoiser.kind == "mdtv2"
+            else "needs all tokens"
+        )
+        raise ConfigError(
+            f"train.masking.ratio hides tokens from the blocks of dit, and denoiser "
+            f"{denoiser.kind} {reason}; got {masking.ratio}: set --train.masking.ratio 0, or take "
+            "a recipe with denoiser.kind dit"
+        )
+    if repa.enabled and repa.projector == "conv":
+        raise ConfigError(
+            "train.repa.projector conv reads the whole grid of tokens, and train.masking.ratio "
+            f"{masking.ratio} hides some: set --train.repa.projector mlp, or "
+            "--train.masking.ratio 0"
+        )
+
+
 def _check_resolution(recipe: Recipe) -> None:
     """Check the resolution for a known autoencoder; others are checked when they are loaded."""
     if not isinstance(recipe.data, NoDataConfig) and has_known_latents(recipe):
@@ -277,6 +301,7 @@ _CHECKS: tuple[Callable[[Recipe], None], ...] = (
     _check_tokens,
     _check_buckets,
     _check_repa,
+    _check_masking,
     _check_resolution,
 )
 """Checks of settings, in order."""

@@ -15,6 +15,7 @@ from pippin.training.averaging.config import (
     PowerProfile,
     ShareHalfLife,
 )
+from pippin.training.masking.config import NO_MASKING, MaskingConfig
 from pippin.training.repa.config import NO_REPA, RepaConfig
 
 LoggedQuality = Literal["held_out_loss", "kid", "fd", "alignment"]
@@ -97,6 +98,8 @@ class TrainConfig(Config):
     """bf16: autocast of the forward pass; weights, optimizer and loss stay in fp32."""
     repa: RepaConfig = field(default=NO_REPA, metadata=PROTOCOL_IF_CHANGED)
     """Auxiliary loss that aligns the tokens of a block with features of a frozen encoder."""
+    masking: MaskingConfig = field(default=NO_MASKING, metadata=PROTOCOL_IF_CHANGED)
+    """Deferred masking: most blocks read a random subset of the tokens."""
     max_bad_steps: int = 10
     """Stop after this many non-finite steps in a row."""
 

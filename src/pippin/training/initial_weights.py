@@ -26,7 +26,14 @@ from pippin.transfer.rules import TransferEnds
 
 OUTPUT_SETTINGS = ("diffusion.prediction", "diffusion.schedule", "autoencoder.source")
 """Settings that change the meaning of equal weights."""
-DENOISER_SETTINGS = ("num_heads", "rotary", "time_input", "context_start", "encoder_depth")
+DENOISER_SETTINGS = (
+    "num_heads",
+    "rotary",
+    "time_input",
+    "context_start",
+    "encoder_depth",
+    "mixer_depth",
+)
 """The same of a denoiser, where both ends have them; none of them has a tensor."""
 
 

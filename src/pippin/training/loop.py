@@ -245,14 +245,10 @@ class Trainer:
 
     def draw(self, step: int, shape: Shape) -> Draws:
         """Draw all random numbers of a step, for the global batch's latents of a shape."""
-        return draw_step(
-            self.objective.config,
-            self.conditioning,
-            shape,
-            num_maskable=self.model.denoiser.num_maskable(shape),
-            seed=self.seed,
-            step=step,
-        )
+        own = self.objective.config, self.conditioning, shape
+        ratio = self.config.masking.ratio_at(step, self.total_steps)
+        count = self.model.denoiser.num_shuffled(shape, ratio)
+        return draw_step(*own, num_maskable=count, mask_ratio=ratio, seed=self.seed, step=step)
 
     def backward(self, batch: Batch, draws: Draws) -> Tensor:
         """Accumulate gradients of the mean loss over the global batch, in micro-batches. Returns

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pippin.config import ConfigError
 from pippin.denoisers.config import SIZES, SizeName, TransformerConfig
 from pippin.nn.config import BlockLayers, MLPName, NormName
+from pippin.settings.bounds import at_least
 from pippin.settings.marks import PROTOCOL_IF_CHANGED
 
 
@@ -35,10 +36,16 @@ class DiTConfig(TransformerConfig):
     time_input: Literal["noise", "data"] = field(default="noise", metadata=PROTOCOL_IF_CHANGED)
     """Time that the network reads. noise: t, from 0 = data to 1000 = noise; data: 1 - t / 1000,
     from 0 = noise to 1 = data (SiT and its descendants)."""
+    mixer_depth: int = field(default=0, metadata=PROTOCOL_IF_CHANGED)
+    """Blocks of a patch mixer before the others, which reads all tokens where train.masking hides
+    some from the others (Sehwag et al. 2024); 0 = none."""
+    mixer_width: int | None = field(default=None, metadata=PROTOCOL_IF_CHANGED)
+    """Width of the mixer, in heads of the same width; None = width."""
 
     def __post_init__(self) -> None:
         """Refuse heads without whole pairs for rows and columns, and settings without effect."""
         super().__post_init__()
+        self._check_mixer()
         if self.rotary:
             self.check_rotary()
         if self.qk_norm_kind != "rms" and not self.qk_norm:
@@ -46,6 +53,33 @@ class DiTConfig(TransformerConfig):
                 f"denoiser.qk_norm_kind {self.qk_norm_kind} has no effect without "
                 "denoiser.qk_norm True: set it, or leave qk_norm_kind out"
             )
+
+    def _check_mixer(self) -> None:
+        """Refuse widths of a mixer that there is not, or that heads do not divide."""
+        at_least(self, "denoiser", 0, "mixer_depth")
+        at_least(self, "denoiser", 1, "mixer_width")
+        if self.mixer_width is None:
+            return
+        if not self.mixer_depth:
+            raise ConfigError(
+                f"denoiser.mixer_width {self.mixer_width} has no effect while "
+                "denoiser.mixer_depth is 0: set --denoiser.mixer-depth 4, or leave it out"
+            )
+        if self.mixer_width % self.head_width:
+            raise ConfigError(
+                "denoiser.mixer_width must be a multiple of the width of a head, denoiser.width / "
+                f"denoiser.num_heads = {self.head_width}; got {self.mixer_width}"
+            )
+
+    @property
+    def head_width(self) -> int:
+        """Width of a head, that of the mixer too."""
+        return self.width // self.num_heads
+
+    @property
+    def defers_masking(self) -> bool:
+        """True: without a mixer, the first block does not see the hidden tokens either."""
+        return True
 
     def with_tokens(self) -> "DiTConfig":
         """The denoiser with cross-attention."""

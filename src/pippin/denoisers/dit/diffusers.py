@@ -49,6 +49,7 @@ DIFFUSERS_VALUES = {
     "qk_norm_kind": "rms",
     "modulation_shift": True,
     "time_input": "noise",
+    "mixer_depth": 0,
 }
 """Settings of later transformers -> the only value that ``DiTTransformer2DModel`` has."""
 

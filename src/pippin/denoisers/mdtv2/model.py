@@ -19,6 +19,7 @@ from pippin.nn.blocks import AdaLNBlock, ModulatedOutput
 from pippin.nn.config import BlockLayers
 from pippin.nn.embeddings import PatchEmbedding, from_patches, patch_grid, split_variance
 from pippin.nn.initialise import Init, Linear, normal
+from pippin.nn.masking import gather_tokens, num_kept
 from pippin.nn.positions import PositionTable, RelativePositionBias, offset_rows
 from pippin.types import Embedded, Latents, Masking, Prediction
 
@@ -104,7 +105,7 @@ class Interpolater(nn.Module):
         batch, kept, width = x.shape
         hidden = self.mask_token.to(x.dtype).expand(batch, order.shape[1] - kept, width)
         inverse_order = order.argsort(dim=1)
-        x = torch.cat([x, hidden], dim=1).gather(1, inverse_order[..., None].expand(-1, -1, width))
+        x = gather_tokens(torch.cat([x, hidden], dim=1), inverse_order)
         x = x + positions
         is_hidden = (inverse_order >= kept)[..., None]
         return torch.where(is_hidden, self.block(x, *shared), x)
@@ -197,9 +198,8 @@ class MDTv2(Denoiser):
             raise ValueError("this mdtv2 has no masked pass; build it with denoiser.mask_ratio")
         ratio = self.config.mask_ratio + self.config.mask_ratio_range * masking.ratio
         order = masking.order.to(x.device).argsort(dim=1)
-        kept = order[:, : int(x.shape[1] * (1 - ratio))]
-        seen = x.gather(1, kept[..., None].expand(-1, -1, x.shape[-1]))
-        encoded = self._encode(seen, shared, kept, [])
+        kept = order[:, : num_kept(x.shape[1], ratio)]
+        encoded = self._encode(gather_tokens(x, kept), shared, kept, [])
         filled = self.interpolater(encoded, order, self.decoder_positions.weight, shared)
         return self._decode(filled, x, shared, [])
 

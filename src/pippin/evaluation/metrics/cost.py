@@ -14,6 +14,7 @@ from pippin.evaluation.metric import MetricKind
 from pippin.evaluation.metrics.declared.cost import MACS, PARAMETERS
 from pippin.model import LatentDenoiser, build_model
 from pippin.recipes.recipe import Recipe
+from pippin.training.masking.config import MaskingConfig
 from pippin.types import Embedded, Masking
 
 
@@ -40,7 +41,11 @@ def meta_model(
 
 
 def denoiser_flops(
-    model: LatentDenoiser, latent_shape: tuple[int, int, int], *, backward: bool = False
+    model: LatentDenoiser,
+    latent_shape: tuple[int, int, int],
+    *,
+    backward: bool = False,
+    mask_ratio: float = 0.0,
 ) -> int:
     """Count the FLOPs of the denoiser for one image: forward, or forward and backward.
 
@@ -52,19 +57,41 @@ def denoiser_flops(
         model: built by :func:`meta_model`.
         latent_shape: (channels, height, width).
         backward: count the gradients of weights and conditions too.
+        mask_ratio: share of tokens that deferred masking hides, with ``backward`` only.
     """
     with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward):
-        outputs = trial_outputs(model, latent_shape, training=backward)
+        outputs = trial_outputs(model, latent_shape, training=backward, mask_ratio=mask_ratio)
         if backward:
             torch.stack([x.sum() for x in outputs]).sum().backward()
     return counter.get_total_flops()
 
 
+def training_flops(
+    model: LatentDenoiser, latent_shape: tuple[int, int, int], masking: MaskingConfig
+) -> int:
+    """FLOPs of one image, forward and backward: the mean over a run with and without masking.
+
+    Args:
+        model, latent_shape: as of :func:`denoiser_flops`.
+        masking: deferred masking of the run.
+    """
+    unmasked = denoiser_flops(model, latent_shape, backward=True)
+    if not masking.enabled:
+        return unmasked
+    masked = denoiser_flops(model, latent_shape, backward=True, mask_ratio=masking.ratio)
+    return masking.mean(unmasked, masked)
+
+
 def trial_outputs(
-    model: LatentDenoiser, latent_shape: tuple[int, int, int], *, training: bool, batch: int = 1
+    model: LatentDenoiser,
+    latent_shape: tuple[int, int, int],
+    *,
+    training: bool,
+    batch: int = 1,
+    mask_ratio: float = 0.0,
 ) -> list[Tensor]:
     """Outputs of the denoiser for a batch; in training also those of its masked pass and of a
-    projector."""
+    projector, and with a share of hidden tokens those of the kept ones."""
     widths, conditioner = model.denoiser.widths, model.conditioner
     device = next(model.parameters()).device
     trained: dict[str, Any] = {
@@ -77,9 +104,9 @@ def trial_outputs(
     modulation, time = (torch.empty(batch, widths.modulation, **trained) for _ in range(2))
     embedded = Embedded(tokens=tokens, modulation=modulation, time=time)
     x_t = torch.empty(batch, *latent_shape, device=device)
-    count = model.denoiser.num_maskable(latent_shape) if training else 0
+    count = model.denoiser.num_shuffled(latent_shape, mask_ratio) if training else 0
     order = torch.empty(batch, count, device=device)
-    masking = Masking(order=order, ratio=0.5) if count else None
+    masking = Masking(order=order, ratio=0.5, share=mask_ratio or None) if count else None
     prediction = model.denoiser(x_t, embedded, masking)
     aux = prediction.aux
     outputs = [prediction.mean, prediction.variance]
@@ -87,7 +114,7 @@ def trial_outputs(
     if training and model.projector is not None and prediction.hidden is not None:
         height, width = latent_shape[1:]
         columns = round((prediction.hidden.shape[1] * width / height) ** 0.5)
-        grid = (prediction.hidden.shape[1] // columns, columns)
+        grid = (prediction.hidden.shape[1] // columns, columns)  # a convolution reads all tokens
         outputs.append(model.projector(prediction.hidden, grid))
     return [x for x in outputs if x is not None]
 
