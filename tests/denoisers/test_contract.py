@@ -68,6 +68,7 @@ CASES = {
     "dit-variance": (DiTConfig(**SMALL, learn_variance=True), MODULATION),
     "dit-today": (DiTConfig(**SMALL, **TODAY), MODULATION),
     "dit-today-text": (DiTConfig(**SMALL, **TODAY, cross_attention=True), text()),
+    "dit-mixer": (DiTConfig(**SMALL, **TODAY, mixer_depth=1, mixer_width=16), MODULATION),
     "mdtv2-modulation": (MDTv2Config(**MDT, learn_variance=True), MODULATION),
     "mdtv2-attention": (MDTv2Config(**MDT, cross_attention=True, qk_norm=True), ATTENTION),
     "mdtv2-text": (MDTv2Config(**MDT, cross_attention=True), text()),

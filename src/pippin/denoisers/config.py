@@ -65,9 +65,10 @@ class DenoiserConfig(Config):
         return 0
 
     @property
-    def defers_masking(self) -> bool:
-        """Whether training may hide a share of the tokens from the blocks after a patch mixer."""
-        return False
+    def masking_refusal(self) -> str:
+        """Reason why training cannot hide a share of the tokens (train.masking), for a message;
+        empty if it can."""
+        return "needs all tokens"
 
     @property
     def learned_grid(self) -> tuple[int, int] | None:

@@ -229,12 +229,7 @@ def _check_masking(recipe: Recipe) -> None:
     masking, denoiser, repa = recipe.train.masking, recipe.denoiser, recipe.train.repa
     if not masking.enabled:
         return
-    if not denoiser.defers_masking:
-        reason = (
-            "hides tokens by its own denoiser.mask_ratio"
-            if denoiser.kind == "mdtv2"
-            else "needs all tokens"
-        )
+    if reason := denoiser.masking_refusal:
         raise ConfigError(
             f"train.masking.ratio hides tokens from the blocks of dit, and denoiser "
             f"{denoiser.kind} {reason}; got {masking.ratio}: set --train.masking.ratio 0, or take "

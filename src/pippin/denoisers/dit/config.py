@@ -77,9 +77,9 @@ class DiTConfig(TransformerConfig):
         return self.width // self.num_heads
 
     @property
-    def defers_masking(self) -> bool:
-        """True: without a mixer, the first block does not see the hidden tokens either."""
-        return True
+    def masking_refusal(self) -> str:
+        """None: without a mixer, the first block does not see the hidden tokens either."""
+        return ""
 
     def with_tokens(self) -> "DiTConfig":
         """The denoiser with cross-attention."""

@@ -61,6 +61,11 @@ class MDTv2Config(TransformerConfig):
         return self.depth - (self.depth - self.decoder_depth) % 2
 
     @property
+    def masking_refusal(self) -> str:
+        """It has a masked pass of its own."""
+        return "hides tokens by its own denoiser.mask_ratio"
+
+    @property
     def learned_grid(self) -> tuple[int, int]:
         """The grid of positions and of relative biases."""
         return self.grid
