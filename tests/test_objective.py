@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loss and random numbers of a training step."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
 from pippin.conditioning.config import ConditioningConfig
-from pippin.config import ConfigError
+from pippin.config import ConfigError, protocol
 from pippin.denoisers.dit.config import dit
 from pippin.diffusion.config import (
     DiffusionConfig,
@@ -14,7 +17,7 @@ from pippin.diffusion.config import (
     VelocityWeight,
 )
 from pippin.objective import Objective, check_objective, draw_step
-from pippin.types import Prediction
+from pippin.types import KeptTokens, Prediction
 
 SHAPE = (6, 4, 8, 8)
 
@@ -168,3 +171,60 @@ def test_masks_are_drawn_for_masked_models_and_depend_on_seed_and_step_only():
     assert not torch.equal(masking(0).order, masking(1).order)
     assert 0 <= masking(5).ratio < 1
     assert masking(5).ratio != masking(6).ratio
+
+
+@pytest.mark.parametrize(
+    ("factor", "angle", "expected"), [(3.0, 0, 0.0), (0.1, 90, 1.0), (2.0, 180, 2.0), (1, 60, 0.5)]
+)
+@pytest.mark.parametrize(("schedule", "prediction"), [("flow", "flow"), ("gvp", "v")])
+def test_the_direction_loss_is_one_minus_the_cosine(schedule, prediction, factor, angle, expected):
+    config = DiffusionConfig(schedule=schedule, prediction=prediction, direction_weight=0.5)
+    latents, noise = torch.zeros(2, 2, 2, 3), torch.zeros(2, 2, 2, 3)
+    noise[:, 0] = 2.0  # all velocities point along the first channel
+    turned = math.radians(angle)
+    output = torch.tensor([math.cos(turned), math.sin(turned)])[None, :, None, None] * factor
+
+    def predict(x_t, t):
+        return Prediction(mean=output.expand_as(x_t))
+
+    losses = Objective(config)(predict, latents, torch.tensor([400.0, 900.0]), noise)
+    torch.testing.assert_close(losses["direction"], torch.full((2,), 0.5 * expected))
+    plain = Objective(replace(config, direction_weight=0.0))
+    squared = plain(predict, latents, torch.tensor([400.0, 900.0]), noise)
+    assert squared.keys() == {"mse"} and torch.equal(squared["mse"], losses["mse"])
+
+
+def test_the_direction_loss_is_a_mean_over_the_pixels_that_count():
+    config = DiffusionConfig(schedule="flow", prediction="flow", direction_weight=1.0)
+    latents, noise, output = torch.randn(3, 2, 4, 2, 4, generator=torch.Generator().manual_seed(3))
+    mask = torch.zeros(2, 1, 2, 4)
+    mask[0, 0, 1, 2] = mask[0, 0, 0, 3] = mask[1, 0, 0, 0] = 1
+    kept = KeptTokens(index=torch.zeros(2, 1, dtype=torch.int64), latents=mask)
+    t, found = torch.tensor([400.0, 900.0]), []
+    for own in (None, kept):
+        prediction = Prediction(mean=output, kept=own)
+        losses = Objective(config)(lambda x, t, p=prediction: p, latents, t, noise)
+        found.append(losses["direction"].tolist())
+    target = noise - latents
+    for image in range(2):
+        errors = {}
+        for row in range(2):
+            for column in range(4):
+                a, b = (
+                    output[image, :, row, column].double(),
+                    target[image, :, row, column].double(),
+                )
+                cosine = (a * b).sum() / ((a * a).sum().sqrt() * (b * b).sum().sqrt())
+                errors[row, column] = 1 - cosine.item()
+        counted = [error for place, error in errors.items() if mask[(image, 0, *place)]]
+        assert found[0][image] == pytest.approx(sum(errors.values()) / 8, rel=1e-5)
+        assert found[1][image] == pytest.approx(sum(counted) / len(counted), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "prediction"), [("flow", "x0"), ("sd", "v"), ("gvp", "flow"), ("sd", "eps")]
+)
+def test_only_velocities_have_a_direction(schedule, prediction):
+    with pytest.raises(ConfigError, match="direction_weight is for predictions of the velocity"):
+        DiffusionConfig(schedule=schedule, prediction=prediction, direction_weight=1.0)
+    assert "diffusion.direction_weight" not in protocol(DiffusionConfig(), "diffusion.")

@@ -18,6 +18,7 @@ from pippin.diffusion.config import CONTINUOUS_SCHEDULES, DiffusionConfig
 from pippin.diffusion.posterior import Step, training_step, variational_bound
 from pippin.diffusion.prediction import (
     add_noise,
+    direction_error,
     loss_weight,
     mean_of_values,
     target,
@@ -98,7 +99,8 @@ class Objective:
     """Weighted squared error of the prediction, one number per image.
 
     If the network learns a variance, the variational bound is added to train it (the hybrid loss
-    of Nichol & Dhariwal 2021, section 3.1, with their weight 0.001 times the 1000 indices). If it
+    of Nichol & Dhariwal 2021, section 3.1, with their weight 0.001 times the 1000 indices). With a
+    direction weight, the direction loss is added (LightningDiT, Yao et al. 2025). If the network
     returns a second prediction, the losses of that are added, named ``aux``. Losses of a masked
     prediction are means over the latents of kept tokens.
     """
@@ -129,6 +131,9 @@ class Objective:
             mean = output.mean.float()
             mask = None if output.kept is None else output.kept.latents
             named_losses = {"mse": mean_of_values((mean - expected).square(), mask) * weight}
+            if self.config.direction_weight:
+                direction = mean_of_values(direction_error(mean, expected), mask)
+                named_losses["direction"] = self.config.direction_weight * direction
             if output.variance is not None:
                 step = Step(*(to_device(x, device) for x in training_step(self.schedule, t)))
                 x0_guess, _ = to_x0_and_eps(kind, x_t, mean.detach(), alpha, sigma)

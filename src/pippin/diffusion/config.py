@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration of the diffusion process and its objective."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pippin.config import Config, ConfigError
-from pippin.settings.bounds import above, within
+from pippin.settings.bounds import above, at_least, within
+from pippin.settings.marks import PROTOCOL_IF_CHANGED
 
 ScheduleName = Literal["sd", "ldm-f4", "ddpm", "cosine", "flow", "gvp"]
 PredictionType = Literal["eps", "v", "x0", "flow"]
 CONTINUOUS_SCHEDULES: tuple[ScheduleName, ...] = ("flow", "gvp")
 """Schedules of real times from clean data to pure noise; the others have 1000 indices."""
+VELOCITIES: tuple[tuple[ScheduleName, PredictionType], ...] = (("flow", "flow"), ("gvp", "v"))
+"""Schedules with the prediction that is a positive multiple of dx_t / dt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +87,22 @@ class DiffusionConfig(Config):
     prediction: PredictionType = "eps"
     time_density: UniformTime | LogitNormalTime = UniformTime()
     loss_weight: LossWeight = UniformWeight()
+    direction_weight: float = field(default=0.0, metadata=PROTOCOL_IF_CHANGED)
+    """Weight of the direction loss, 1 - cosine similarity of predicted and true velocity over the
+    channels of each latent pixel; published: 1 (LightningDiT, Yao et al. 2025). 0 = none."""
 
     def __post_init__(self) -> None:
-        """Refuse a zero or negative scale factor, and a weight that the prediction has not."""
+        """Refuse a zero or negative scale factor, and weights that the prediction has not."""
         above(self, "diffusion", 0, "rescale")
+        at_least(self, "diffusion", 0, "direction_weight")
+        if self.direction_weight and (self.schedule, self.prediction) not in VELOCITIES:
+            raise ConfigError(
+                "diffusion.direction_weight is for predictions of the velocity, flow under "
+                f"diffusion.schedule flow and v under gvp; got {self.direction_weight} with "
+                f"prediction {self.prediction} under {self.schedule}: set "
+                "--diffusion.direction-weight 0, or --diffusion.schedule flow and "
+                "--diffusion.prediction flow"
+            )
         if self.prediction == "eps" and isinstance(self.loss_weight, VelocityWeight):
             raise ConfigError(
                 "diffusion.loss_weight velocity has no limit for diffusion.prediction eps, whose "

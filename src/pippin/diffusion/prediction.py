@@ -14,6 +14,7 @@ for flow. All conversions solve these two equations.
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -102,6 +103,15 @@ def mean_of_values(values: Field, mask: Tensor | None = None) -> Float[Tensor, "
     if mask is None:
         return values.mean(dim=(1, 2, 3))
     return (values.mean(dim=1, keepdim=True) * mask).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3))
+
+
+def direction_error(
+    prediction: Float[Tensor, "batch channels height width"],
+    expected: Float[Tensor, "batch channels height width"],
+) -> Float[Tensor, "batch 1 height width"]:
+    """1 - cosine similarity of two fields over the channels of each latent pixel (LightningDiT,
+    Yao et al. 2025, arXiv 2501.01423, velocity direction loss)."""
+    return 1 - F.cosine_similarity(prediction, expected, dim=1)[:, None]
 
 
 def per_row(values: Tensor, like: Tensor) -> Tensor:

@@ -275,7 +275,8 @@ def converted_recipe(spec: ModelSpec, autoencoder: str | None = None) -> Recipe:
     """
     base = RECIPES[base_recipe(spec.denoiser)]()
     diffusion, sampling = base.diffusion, base.sampling
-    if spec.diffusion != replace(diffusion, loss_weight=spec.diffusion.loss_weight):
+    loss = {name: getattr(spec.diffusion, name) for name in ("loss_weight", "direction_weight")}
+    if spec.diffusion != replace(diffusion, **loss):  # no part of the model
         diffusion = spec.diffusion
         solver: SolverName = "euler" if diffusion.schedule == "flow" else "ddim"
         sampling = SamplingConfig(solver=solver, guidance=sampling.guidance)

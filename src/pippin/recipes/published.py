@@ -129,8 +129,7 @@ def sit_xl_256() -> Recipe:
 def lightningdit_xl_256() -> Recipe:
     """LightningDiT-XL/1 at 256 pixels on VA-VAE's latents (Yao et al. 2025), for 800 epochs.
 
-    The released code adds the cosine similarity of the velocity to the loss, which is not
-    implemented. It reads latents from disk, each with and without a flip.
+    The released code reads latents from disk, each with and without a flip.
     """
     batch_size = 1024
     return replace(
@@ -138,7 +137,10 @@ def lightningdit_xl_256() -> Recipe:
         # A folder that the user makes of the released weights, or gives by autoencoder.source.
         autoencoder=AutoencoderConfig(source="va-vae-f16d32"),
         diffusion=DiffusionConfig(
-            schedule="flow", prediction="flow", time_density=LogitNormalTime()
+            schedule="flow",
+            prediction="flow",
+            time_density=LogitNormalTime(),
+            direction_weight=1.0,
         ),
         denoiser=dit("XL", patch_size=1, norm="rms", mlp="swiglu", rotary=True, time_input="data"),
         train=with_long_intervals(

@@ -50,6 +50,10 @@ def test_time_density_weight_and_further_terms_are_stated():
     velocity = {"diffusion.loss_weight.kind": "velocity", "diffusion.loss_weight.floor": 0.05}
     words = training_loss_words({"run": UNIFORM | {"diffusion.prediction": "x0"} | velocity})
     assert "weighted by that of the velocity (sigma at least 0.05)" in words.explanation
+    masked = {"train.masking.ratio": 0.75, "diffusion.direction_weight": 1.0}
+    words = training_loss_words({"run": UNIFORM | {"diffusion.prediction": "flow"} | masked})
+    assert "of the kept patches where tokens are hidden" in words.explanation
+    assert "plus the error of its direction" in words.explanation
     assert "None" not in training_loss_words({"run": {}}).explanation
 
 

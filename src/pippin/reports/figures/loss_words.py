@@ -91,9 +91,13 @@ def _words(settings: Settings) -> LossWords:
     if weight := _weight(settings):
         parts.append(f"weighted by {weight}")
     parts.append(f"at {_times(settings)}, on training images")
+    if settings.get("train.masking.ratio"):
+        parts.append("of the kept patches where tokens are hidden")
     terms = ["the variational bound"] if settings.get("denoiser.learn_variance") else []
     if settings.get("denoiser.mask_ratio") is not None:
         terms.append("the same of the masked pass")
+    if settings.get("diffusion.direction_weight"):
+        terms.append("the error of its direction")
     if terms:
         parts.append(f"plus {' and '.join(terms)}")
     return LossWords(name, ", ".join(parts))
