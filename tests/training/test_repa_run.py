@@ -11,6 +11,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch.nn.functional import interpolate
 
+from pippin.cli.main import main
 from pippin.config import ConfigError, fingerprint
 from pippin.data.cache.cache_folders import list_caches
 from pippin.data.cache.feature_cache import build_feature_cache
@@ -27,7 +28,11 @@ from pippin.runs.trained import load_trained_weights
 from pippin.sampling.load import load_run
 from pippin.sampling.sample import draw
 from pippin.training.repa.config import RepaConfig
-from pippin.training.repa.features import EffLite0Maps, moments_with_features
+from pippin.training.repa.features import (
+    EffLite0Maps,
+    moments_with_features,
+    training_moments,
+)
 from pippin.training.train import train
 
 REPA = RepaConfig(encoder="efflite0", block=1, hidden_width=8)
@@ -113,6 +118,29 @@ def test_the_cache_holds_the_features_of_each_view(aligned):
     expected = interpolate(maps, size=(4, 4), mode="bilinear", antialias=True)
     torch.testing.assert_close(batch.features.float(), expected, rtol=2e-3, atol=2e-3)
     assert not torch.equal(batch.features[0], batch.features[2])
+
+
+def test_data_prepare_builds_the_features_that_training_reads(
+    aligned, tmp_path, capsys, monkeypatch
+):
+    recipe, folder = aligned
+    (trained,) = [c for c in list_caches(folder.parent / "caches") if c.is_features]
+    recipe.save(tmp_path / "config.json")
+    words = ["data", "prepare", "--config", str(tmp_path / "config.json")]
+    words += ["--cache.folder", str(tmp_path / "caches")]
+    assert main(words) == 0
+    place = tmp_path / "caches" / trained.path.name
+    assert f"features of 24 images x 2 views in {place}" in capsys.readouterr().out
+    for path in trained.path.glob("shard-*.safetensors"):
+        assert (place / path.name).read_bytes() == path.read_bytes()
+    monkeypatch.setattr(EffLite0Maps, "encode", refuse)
+    moved = replace(recipe, cache=replace(recipe.cache, folder=str(tmp_path / "caches")))
+    moments = training_moments(Components(moved, Console(quiet=True)))
+    assert moments.fetch(torch.tensor([0]), torch.tensor([1])).features.shape == (1, 112, 4, 4)
+    assert main(words) == 0  # all is there
+    plain = replace(moved, train=replace(moved.train, repa=RepaConfig()))
+    without = training_moments(Components(plain, Console(quiet=True)))
+    assert without.fetch(torch.tensor([0]), torch.tensor([1])).features is None
 
 
 def test_features_are_equal_bits_in_any_batch_and_with_any_number_of_threads():

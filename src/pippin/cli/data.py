@@ -339,6 +339,7 @@ def _prepare(argv: list[str]) -> int:
     from pippin.data.folder.image_table import has_table
     from pippin.runs.data.streamed import find_shards_config
     from pippin.runs.prepare import prepare
+    from pippin.training.repa.features import training_moments
 
     shards = command.shards.given()
     located = located_recipe(parsed.arguments, recipe)
@@ -350,7 +351,13 @@ def _prepare(argv: list[str]) -> int:
     )
     if command.dry_run:
         return dry_run(preflight, located)
-    moments = prepare(located, processes=command.processes, before=preflight.begin, shards=shards)
+    moments = prepare(
+        located,
+        processes=command.processes,
+        before=preflight.begin,
+        shards=shards,
+        moments=training_moments,
+    )
     if not is_rank0():
         return 0
     for size, cache in _caches(moments, command.recipe.data).items():
@@ -368,19 +375,32 @@ def _prepare(argv: list[str]) -> int:
 def _caches(
     moments: "MomentSource", data: DataConfig | NoDataConfig
 ) -> "dict[str, LatentCache | StreamedLatents | None]":
-    """Caches by bucket name; None for an empty bucket. Without buckets there is one."""
-    from pippin.data.cache.latent_cache import LatentCache
-    from pippin.data.cache.streamed import StreamedLatents
+    """Caches by bucket name, those of features with a suffix; None for an empty bucket. Without
+    buckets there is one, and one of features where the recipe has them."""
     from pippin.data.moments import BucketedMoments
     from pippin.data.views.buckets import size_name
 
-    if isinstance(moments, LatentCache | StreamedLatents):
-        return {"": moments}
-    assert isinstance(moments, BucketedMoments) and not isinstance(data, NoDataConfig)
+    if not isinstance(moments, BucketedMoments):
+        return _caches_of("", moments)
+    assert not isinstance(data, NoDataConfig)
     caches: dict[str, LatentCache | StreamedLatents | None] = {
         f"bucket {size_name(size)}: ": None for size in data.view_sizes
     }
     for bucket in moments.buckets:
-        assert isinstance(bucket.moments, LatentCache | StreamedLatents)
-        caches[f"bucket {size_name(bucket.size)}: "] = bucket.moments
+        caches |= _caches_of(f"bucket {size_name(bucket.size)}: ", bucket.moments)
     return caches
+
+
+def _caches_of(
+    name: str, moments: "MomentSource"
+) -> "dict[str, LatentCache | StreamedLatents | None]":
+    """Latents of one size of views, and their features."""
+    from pippin.data.cache.feature_cache import MomentsWithFeatures
+    from pippin.data.cache.latent_cache import LatentCache
+    from pippin.data.cache.streamed import StreamedLatents
+
+    if isinstance(moments, MomentsWithFeatures):
+        latents = _caches_of(name, moments.moments)
+        return latents | {f"{name}features of ": moments.features}
+    assert isinstance(moments, LatentCache | StreamedLatents)
+    return {name: moments}

@@ -18,6 +18,7 @@ from pippin.preflight.inputs import (
     check_captions,
     check_first_images,
     check_initial_weights,
+    check_repa_encoder,
     check_text_encoder,
 )
 from pippin.preflight.resources import check_disk, check_memory
@@ -105,6 +106,7 @@ CHECKS: tuple[Check, ...] = (
     Check("initial weights", check_initial_weights),
     Check("autoencoder", check_autoencoder),
     Check("text encoder", check_text_encoder),
+    Check("REPA's encoder", check_repa_encoder),
     Check("captioner", check_captioner),
     Check("captions", check_captions, needs=("captioner",)),
     Check("first images", check_first_images, needs=("captions",)),

@@ -7,16 +7,21 @@ from pathlib import Path
 
 from pippin.conditioning.config import TextSemantic
 from pippin.data.config import ImagesConfig
+from pippin.data.folder.image_table import has_table
 from pippin.data.folder.listing import Entry, InvalidSourceError
 from pippin.data.importing.config import ShardsConfig
 from pippin.data.importing.import_sources import find_shards
 from pippin.data.streaming.shard_source import refuse_other_content
 from pippin.encoders.config import SHIPPED_PREFIX
 from pippin.encoders.text_widths import stated_encoder
+from pippin.evaluation.features.dinov2_source import stated_width
+from pippin.evaluation.runs.named_models import REPA_SOURCE
 from pippin.images.files import UnreadableImageError, inspect_image
+from pippin.model import PROJECTOR
 from pippin.preflight.start import Start
 from pippin.recipes.checks import check_resolution
 from pippin.recipes.recipe import has_known_latents
+from pippin.runs.checkpoint_folders import list_checkpoints
 from pippin.runs.data.check_data import listing_refusals, missing_kinds
 from pippin.runs.exports import WEIGHTS_FILE
 from pippin.runs.folder import STUDY_RUN_PREFIX, RunFolder
@@ -24,7 +29,11 @@ from pippin.runs.hub_source import is_hub_source
 from pippin.runs.text_inputs import check_encoder
 from pippin.runs.trained import trained_recipe
 from pippin.system.text import is_url, split_sources, strip_url_secrets
+from pippin.system.weight_files import stored_shapes
+from pippin.training.repa.config import NO_IMAGES
 
+PROJECTOR_OUTPUTS = (f"{PROJECTOR}mlp.4.weight", f"{PROJECTOR}conv.weight")
+"""Last layers of REPA's projectors in a checkpoint."""
 FIRST_IMAGES = 32
 """Number of images that are opened, evenly spread over the names of a folder."""
 
@@ -50,6 +59,37 @@ def check_text_encoder(start: Start) -> Iterator[str]:
             f"{', '.join(start.recipe.text.source)} reads at most {stated.max_tokens} tokens: "
             f"type --conditioning.semantic.num-tokens {stated.max_tokens}"
         )
+
+
+def check_repa_encoder(start: Start) -> Iterator[str]:
+    """Compare REPA's encoder with what training needs of it, and refuse images without pixels."""
+    repa, data = start.located.train.repa, start.located.data
+    if not repa.enabled:
+        return
+    in_shards = start.shards is not None
+    if in_shards or (isinstance(data, ImagesConfig) and has_table(Path(data.path))):
+        yield NO_IMAGES
+    if repa.source is None:
+        return
+    width, trained = stated_width(repa.source, REPA_SOURCE), _trained_width(start)
+    if trained is not None and trained != width:
+        yield (
+            f"train.repa.source {repa.source} has {width} features, and this run was trained with "
+            f"{trained}: give the model that it began with, --train.repa.source FOLDER, or start "
+            "another run with another --folder"
+        )
+
+
+def _trained_width(start: Start) -> int | None:
+    """Number of features that the projector of a resumed run projects to; None = unknown."""
+    if start.run is None or not start.resumes:
+        return None
+    for checkpoint in list_checkpoints(start.run.checkpoints)[:1]:
+        with suppress(OSError, ValueError):  # sharded, or damaged: the resumption says so
+            for name, shape in stored_shapes(checkpoint / WEIGHTS_FILE).items():
+                if name in PROJECTOR_OUTPUTS:
+                    return shape[0]
+    return None
 
 
 def check_initial_weights(start: Start) -> Iterator[str]:

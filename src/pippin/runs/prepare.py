@@ -7,7 +7,7 @@ import pickle
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.context import SpawnProcess
@@ -28,6 +28,7 @@ from pippin.system.signals import in_main_thread, signals_interrupt
 from pippin.system.text import print_above_progress
 from pippin.system.workers.processes import run_pickled_call, worker_failure_message
 
+BuildMoments = Callable[[Components], MomentSource]
 TERMINATION_TIMEOUT = 3.0
 """Seconds until a terminated process is killed."""
 
@@ -39,8 +40,10 @@ def prepare(
     console: Console | None = None,
     before: BeforeStart | None = None,
     shards: ShardsConfig | None = None,
+    moments: BuildMoments | None = None,
 ) -> MomentSource:
-    """Build the caches of a recipe: latents, bucket by bucket, and captions where it reads text.
+    """Build the caches of a recipe: latents, bucket by bucket, captions where it reads text, and
+    what ``moments`` adds.
 
     Several processes share the work: those of torchrun, ``processes`` on this machine, and any
     others with the same settings. They coordinate through the caches' folders only.
@@ -53,6 +56,8 @@ def prepare(
         before: checks that rank 0 makes before anything is read or written.
         shards: shards to encode into the caches of ``data.path`` without unpacking them; None =
             those that it was prepared from, or its image files.
+        moments: function of a module that builds the latents and further caches in every process,
+            such as :func:`pippin.training.repa.features.training_moments`; None = latents only.
 
     Raises:
         ConfigError: processes below 1 or started twice, or settings that do not fit.
@@ -78,7 +83,7 @@ def prepare(
                 given = False
             with world.rank0_first():  # rank 0 scans the images, the others read its index
                 check_data(Components(recipe, Console(quiet=True)))
-        work = _Work(recipe=recipe, shards=source, given=given)
+        work = _Work(recipe=recipe, shards=source, given=given, moments=moments)
         with _spawning_builders(work, processes, console) as builders:
             return _build(work, console, builders_of(world) if world.size > 1 else builders)
 
@@ -99,6 +104,8 @@ class _Work:
     """Source of the images, if they are encoded from shards."""
     given: bool
     """Whether the user named the source."""
+    moments: BuildMoments | None
+    """Builds further caches beside the latents."""
 
 
 def _build(work: _Work, console: Console, builders: Builders) -> MomentSource:
@@ -107,7 +114,8 @@ def _build(work: _Work, console: Console, builders: Builders) -> MomentSource:
     components = Components(work.recipe, console, builders)
     if builders.is_main:  # before any other process is started
         check_data(components)
-    moments, _ = components.moments, components.captions
+    _ = components.moments, components.captions
+    moments = components.moments if work.moments is None else work.moments(components)
     if builders.is_main:
         components.warn_truncated_captions()
     return moments

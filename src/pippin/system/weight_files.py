@@ -6,7 +6,7 @@ import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -81,7 +81,18 @@ def stored_types(path: Path) -> dict[str, str]:
     files = shards(path) if INDEX.search(path.name) else [path]
     if any(file.suffix != ".safetensors" for file in files):
         return {name: type_name(value.dtype) for name, value in read_tensors(path).items()}
-    return {name: kind for file in files for name, kind in _header(file).items()}
+    return {name: entry.kind for file in files for name, entry in _header(file).items()}
+
+
+def stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of each tensor of safetensors weights, one file or shards with an index; only headers
+    are read.
+
+    Raises:
+        ValueError, FileNotFoundError: as :func:`stored_types`.
+    """
+    files = shards(path) if INDEX.search(path.name) else [path]
+    return {name: entry.shape for file in files for name, entry in _header(file).items()}
 
 
 def type_name(dtype: torch.dtype) -> str:
@@ -103,12 +114,20 @@ _NAMES = {
 }
 
 
-def _header(path: Path) -> dict[str, str]:
-    """Type of each tensor."""
+class _Entry(NamedTuple):
+    """Type and shape of a tensor."""
+
+    kind: str
+    shape: tuple[int, ...]
+
+
+def _header(path: Path) -> dict[str, _Entry]:
+    """Type and shape of each tensor."""
     refuse_gguf(path)
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            return {n: _Entry(s.get_dtype(), tuple(s.get_shape())) for n, s in slices.items()}
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from error
 

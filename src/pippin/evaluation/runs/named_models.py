@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models and files that a recipe names: what a machine needs to run it without a network."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +10,7 @@ from pippin.encoders.hub import FILES
 from pippin.encoders.hub_files import Alternatives
 from pippin.encoders.source import CONFIG_FILE, FETCHED
 from pippin.encoders.text import MINILM, MINILM_REQUIREMENT, minilm_installed
+from pippin.evaluation.features.dinov2_source import stated_width
 from pippin.recipes.recipe import Recipe
 from pippin.runs.folder import STUDY_RUN_PREFIX
 from pippin.runs.hub_source import EXPORT_FILES, is_hub_source, parse_hub_source
@@ -18,6 +19,7 @@ from pippin.runs.inputs import reads_text
 Place = Literal["hub", "folder", "package", "file"]
 AUTOENCODER_FILES: Alternatives = tuple((CONFIG_FILE, *names) for names in FETCHED)
 ENCODER_FILES: Alternatives = (FILES,)
+REPA_SOURCE = "train.repa.source"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,8 @@ class NamedModel:
 
 
 def named_models(recipe: Recipe, captioner: str | None = None) -> list[NamedModel]:
-    """Autoencoder, text encoders, networks of the evaluation and initial weights of a recipe.
+    """Autoencoder, text encoders, networks of the evaluation and of REPA, and initial weights of a
+    recipe.
 
     Args:
         recipe: the recipe.
@@ -52,6 +55,8 @@ def named_models(recipe: Recipe, captioner: str | None = None) -> list[NamedMode
             _model(f"text.source.{number}", source)
             for number, source in enumerate(recipe.text.source)
         ]
+    if recipe.train.repa.source is not None:
+        models.append(_repa(recipe.train.repa.source))
     for name in ("clip", "dinov2"):
         if (source := getattr(evaluation, name)) is not None:
             models.append(_model(f"evaluation.{name}", source))
@@ -62,6 +67,18 @@ def named_models(recipe: Recipe, captioner: str | None = None) -> list[NamedMode
         advice = "`pippin reference FOLDER --out FILE.npz` writes it"
         models.append(_file("evaluation.reference", evaluation.reference, advice))
     return models + _start(recipe)
+
+
+def _repa(source: str) -> NamedModel:
+    """DINOv2 of REPA; a folder is compared with what training needs."""
+    model = _model(REPA_SOURCE, source)
+    if model.place != "folder":
+        return model
+    try:
+        stated_width(source, REPA_SOURCE)
+    except ValueError as error:
+        return replace(model, present=False, advice=str(error))
+    return model
 
 
 def _autoencoder(recipe: Recipe) -> NamedModel:

@@ -58,3 +58,8 @@ class RepaConfig(Config):
 
 
 NO_REPA = RepaConfig()
+NO_IMAGES = (
+    "train.repa needs the images, and those of this folder are encoded from shards without "
+    "unpacking: set --train.repa.encoder none, or import the images (pippin data import)"
+)
+"""Message where no image can be encoded."""

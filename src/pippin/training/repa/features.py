@@ -27,7 +27,7 @@ from pippin.runs.checkpoint_state import load_state
 from pippin.runs.components import Components
 from pippin.system.progress import Progress
 from pippin.system.text import print_above_progress
-from pippin.training.repa.config import RepaConfig
+from pippin.training.repa.config import NO_IMAGES, RepaConfig
 from pippin.training.repa.projector import EFFLITE0_STAGE
 
 Grid = tuple[int, int]
@@ -110,6 +110,19 @@ def refuse_other_encoder(record: dict[str, Any], fingerprint: str) -> None:
         )
 
 
+def training_moments(components: Components) -> MomentSource:
+    """Moments of a run's training images, with cached features where the recipe aligns to them;
+    all processes must call it.
+
+    Raises:
+        ConfigError, OSError, ValueError: as :func:`moments_with_features`.
+    """
+    repa = components.located.train.repa
+    if not repa.enabled:
+        return components.moments
+    return moments_with_features(components, build_encoder(repa, components.device))
+
+
 def moments_with_features(components: Components, encoder: FeatureEncoder) -> MomentSource:
     """Moments of a run's training images with cached features; all ranks must call it.
 
@@ -119,11 +132,7 @@ def moments_with_features(components: Components, encoder: FeatureEncoder) -> Mo
     """
     source, moments = components.train_source, components.moments
     if isinstance(source, ImageFolderSource) and source.table is not None:
-        raise ConfigError(
-            "train.repa needs the images, and those of this folder were encoded from shards "
-            "without unpacking: set --train.repa.encoder none, or import the images (pippin data "
-            "import)"
-        )
+        raise ConfigError(NO_IMAGES)
     if not isinstance(moments, BucketedMoments):
         return _with_features(components, encoder, source, moments, source.config.view_sizes[0])
     assert isinstance(source, ImageFolderSource)
