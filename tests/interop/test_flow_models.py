@@ -2,6 +2,7 @@
 """Options of SiT and LightningDiT, and their sampling, against a plain implementation."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from pippin.denoisers.dit.config import DiTConfig
 from pippin.diffusion.rescale import build_schedule
 from pippin.diffusion.schedules import make_schedule
 from pippin.diffusion.times import build_grid
-from pippin.interop.convert import base_recipe
+from pippin.interop.convert import base_recipe, converted_recipe
 from pippin.interop.diffusers_config import write_config
 from pippin.interop.published_models import configure, load_reference
 from pippin.recipes.checks import check_recipe
@@ -126,7 +127,10 @@ def test_recipes_have_the_published_configurations():
         ("lightningdit", configure("lightningdit", arguments)),
     ):
         recipe = get_recipe(f"published/{name}-xl-256")
-        assert (recipe.denoiser, recipe.diffusion) == (spec.denoiser, spec.diffusion)
+        diffusion = replace(recipe.diffusion, direction_weight=0.0)  # of training alone
+        assert (recipe.denoiser, diffusion) == (spec.denoiser, spec.diffusion)
+        assert recipe.diffusion.direction_weight == (name == "lightningdit")
+        assert converted_recipe(spec).diffusion == recipe.diffusion
         assert latent_shape_of(recipe) == (spec.latent_channels, *[spec.latent_side] * 2)
         check_recipe(recipe)
 
