@@ -23,10 +23,10 @@ KINDS = {
 }
 
 
-def model_of(kind, every=0, denoiser=None):
-    rule = "modulation" if kind in ("mdtv2", "ddt") else "attention"
+def model_of(kind, every=0, denoiser=None, **conditioning):
+    rule = "modulation" if kind in ("mdtv2", "ddt", "lightningdit") else "attention"
     model = build_model(
-        ConditioningConfig(rules={"label": rule}),
+        ConditioningConfig(rules={"label": rule}, **conditioning),
         denoiser or KINDS[kind],
         num_classes=3,
         latent_channels=4,

@@ -39,14 +39,22 @@ class LatentDenoiser(nn.Module):
         return self.conditioner.prepare(conditions, keep)
 
     def forward(
-        self, x_t: Latents, t: Times, prepared: Prepared, masking: Masking | None = None
+        self,
+        x_t: Latents,
+        t: Times,
+        prepared: Prepared,
+        masking: Masking | None = None,
+        interval: Times | None = None,
     ) -> Prediction:
         """Predict from a noisy latent at time t in [0, 1000].
 
         Args:
             masking: makes a masked model return its second prediction, ``aux``.
+            interval: t - r, in the unit of t; the prediction is then the mean velocity from r to
+                t (MeanFlow). None: the prediction at t.
         """
-        return self.denoiser(x_t, prepared.at(t), masking)
+        embedded = prepared.at(t) if interval is None else prepared.at(t, interval)
+        return self.denoiser(x_t, embedded, masking)
 
 
 def sampled_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

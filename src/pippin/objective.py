@@ -3,6 +3,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +15,18 @@ from pippin.conditioning.config import ConditioningConfig
 from pippin.conditioning.drop import draw_keep
 from pippin.config import ConfigError
 from pippin.denoisers.config import DenoiserConfig, learns_variance
-from pippin.diffusion.config import CONTINUOUS_SCHEDULES, DiffusionConfig
+from pippin.diffusion.config import CONTINUOUS_SCHEDULES, AdaptiveWeight, DiffusionConfig
+from pippin.diffusion.meanflow import (
+    MeanVelocity,
+    guided_velocity,
+    interval_rows,
+    mean_velocity_target,
+    ordered_interval,
+    velocity_of,
+)
 from pippin.diffusion.posterior import Step, training_step, variational_bound
 from pippin.diffusion.prediction import (
+    adaptive_weight,
     add_noise,
     direction_error,
     loss_weight,
@@ -30,9 +40,20 @@ from pippin.model import LatentDenoiser
 from pippin.nn.masking import gather_tokens
 from pippin.system.device import autocast, to_device
 from pippin.training.repa.config import NO_REPA, RepaConfig
-from pippin.types import Batch, Keep, KeptTokens, Latents, Masking, Prediction, Times
+from pippin.types import (
+    Batch,
+    Conditions,
+    Keep,
+    KeptTokens,
+    Latents,
+    Masking,
+    Prediction,
+    Times,
+)
 
 Predict = Callable[[Latents, Times], Prediction]
+Retarget = Callable[[Latents, Latents], Latents]
+"""(x_t, target of the prediction type) -> the target that is learnt instead."""
 Losses = dict[str, Float[Tensor, " batch"]]
 """Named losses, one number per image; training minimises their sum."""
 
@@ -46,6 +67,8 @@ class Draws:
     keep: Keep
     masking: Masking | None = None
     """Random masking, for a denoiser with a masked pass."""
+    interval: Times | None = None
+    """t - r of MeanFlow, 0 = flow matching."""
 
     def rows(self, rows: slice) -> "Draws":
         """Random numbers of a subset of the images."""
@@ -54,6 +77,7 @@ class Draws:
             noise=self.noise[rows],
             keep=self.keep.rows(rows),
             masking=self.masking and self.masking.rows(rows),
+            interval=None if self.interval is None else self.interval[rows],
         )
 
 
@@ -80,13 +104,28 @@ def draw_step(
     if masking is not None and mask_ratio:
         masking = replace(masking, share=mask_ratio)
     drops = rng.uniform((batch, 1 + num_fields), "drop", seed, step)
-    times = rng.uniform((batch,), "time", seed, step)
+    t, interval = _draw_interval(diffusion, batch, seed, step)
     return Draws(
-        t=draw_times(diffusion.time_density, times, build_schedule(diffusion)),
+        t=t,
         noise=rng.normal(shape, "noise", seed, step),
         keep=draw_keep(conditioning, drops[:, 0], drops[:, 1:]),
         masking=masking,
+        interval=interval,
     )
+
+
+def _draw_interval(
+    diffusion: DiffusionConfig, batch: int, seed: int, step: int
+) -> tuple[Times, Times | None]:
+    """Times, and the intervals that end there with MeanFlow."""
+    schedule, density = build_schedule(diffusion), diffusion.time_density
+    first = draw_times(density, rng.uniform((batch,), "time", seed, step), schedule)
+    if not diffusion.meanflow.enabled:
+        return first, None
+    uniforms = rng.uniform((batch + 1,), "time", seed, step, "interval")
+    second = draw_times(density, uniforms[1:], schedule)
+    rows = interval_rows(diffusion.meanflow.share, batch, uniforms[0].item())
+    return ordered_interval(first, second, rows)
 
 
 def _draw_masking(batch: int, num_maskable: int, seed: int, step: int) -> Masking:
@@ -109,28 +148,38 @@ class Objective:
         self.config = config
         self.schedule = build_schedule(config)
 
-    def __call__(self, predict: Predict, latents: Latents, t: Times, noise: Latents) -> Losses:
+    def __call__(
+        self,
+        predict: Predict,
+        latents: Latents,
+        t: Times,
+        noise: Latents,
+        retarget: Retarget | None = None,
+        logged: dict[str, Tensor] | None = None,
+    ) -> Losses:
         """Named losses per image, for x_t = alpha x_0 + sigma eps.
 
         Args:
             latents: normalised, x_0.
             t: preferably on the CPU, where its range is checked without a GPU synchronisation.
             noise: eps, standard normal, on the device of ``latents``.
+            retarget: replaces the target (MeanFlow).
+            logged: gets the mean ``squared_error`` where the weight depends on it.
         """
         device = latents.device
         alpha = to_device(self.schedule.alpha(t), device)
         sigma = to_device(self.schedule.sigma(t), device)
         kind = self.config.prediction
         x_t = add_noise(latents, noise, alpha, sigma)
-        prediction = predict(x_t, to_device(t, device))
         expected = target(kind, latents, noise, alpha, sigma)
-        weight = loss_weight(self.config.loss_weight, kind, self.schedule, t)
-        weight = to_device(weight, device)
+        expected = expected if retarget is None else retarget(x_t, expected)
+        prediction = predict(x_t, to_device(t, device))
 
         def losses(output: Prediction) -> Losses:
             mean = output.mean.float()
             mask = None if output.kept is None else output.kept.latents
-            named_losses = {"mse": mean_of_values((mean - expected).square(), mask) * weight}
+            error = mean_of_values((mean - expected).square(), mask)
+            named_losses = {"mse": self._weighted(error, latents[0].numel(), t, logged)}
             if self.config.direction_weight:
                 direction = mean_of_values(direction_error(mean, expected), mask)
                 named_losses["direction"] = self.config.direction_weight * direction
@@ -146,6 +195,22 @@ class Objective:
         if prediction.aux is not None:
             named_losses |= {f"aux {name}": loss for name, loss in losses(prediction.aux).items()}
         return named_losses
+
+    def _weighted(
+        self,
+        error: Float[Tensor, " batch"],
+        num_values: int,
+        t: Times,
+        logged: dict[str, Tensor] | None,
+    ) -> Float[Tensor, " batch"]:
+        """Mean squared error of each image, with the loss weight."""
+        config = self.config.loss_weight
+        if isinstance(config, AdaptiveWeight):
+            if logged is not None:
+                logged.setdefault("squared_error", error.detach().mean())
+            return error * adaptive_weight(config, error, num_values)
+        weight = loss_weight(config, self.config.prediction, self.schedule, t)
+        return error * to_device(weight, error.device)
 
 
 Features = Float[Tensor, "batch features rows columns"]
@@ -197,7 +262,8 @@ class BatchLoss(nn.Module):
         super().__init__()
         self.model, self.objective, self.precision, self.repa = model, objective, precision, repa
         self.logged: dict[str, Tensor] = {}
-        """Parts of the last loss that are logged by themselves: ``repa``, before its weight."""
+        """Parts of the last loss that are logged by themselves, before their weights: ``repa``,
+        and the ``squared_error`` that has an adaptive weight."""
 
     def forward(self, batch: Batch, draws: Draws) -> Float[Tensor, ""]:
         """Mean loss of the rows.
@@ -208,12 +274,14 @@ class BatchLoss(nn.Module):
         """
         device = next(self.model.parameters()).device
         masking = None if draws.masking is None else draws.masking.to(device)
+        interval = None if draws.interval is None else to_device(draws.interval, device)
         predictions: list[Prediction] = []
+        self.logged = {}
         with autocast(device, self.precision):
             prepared = self.model.prepare(batch.conditions, draws.keep)
 
             def predict(x_t: Latents, t: Times) -> Prediction:
-                predictions.append(self.model(x_t, t, prepared, masking))
+                predictions.append(self.model(x_t, t, prepared, masking, interval))
                 return predictions[-1]
 
             losses = self.objective(
@@ -221,10 +289,53 @@ class BatchLoss(nn.Module):
                 to_device(batch.latents, device),
                 draws.t,
                 to_device(draws.noise, device),
+                None if interval is None else partial(self._retargeted, batch, draws),
+                self.logged,
             )
             if self.repa.enabled:
                 losses["repa"] = self._aligned(predictions[0], batch.features, device)
         return torch.stack([loss.mean() for loss in losses.values()]).sum()
+
+    def _retargeted(self, batch: Batch, draws: Draws, x_t: Latents, velocity: Latents) -> Latents:
+        """Target of MeanFlow, from the network itself and without gradient.
+
+        Rows without an interval keep their velocity. At least one row is computed, so that all
+        ranks call the network equally often, as sharded weights need it.
+        """
+        assert draws.interval is not None
+        t, interval = (to_device(x, x_t.device) for x in (draws.t, draws.interval))
+        if self.objective.config.meanflow.guided:
+            velocity = self._guided(batch.conditions, draws.keep, x_t, velocity, t)
+        chosen = draws.interval.nonzero().flatten()
+        chosen = chosen if len(chosen) else torch.zeros(1, dtype=torch.long)
+        network = self._mean_velocity(batch.conditions.rows(chosen), draws.keep.rows(chosen))
+        rows = to_device(chosen, x_t.device)
+        inputs = (x[rows] for x in (x_t, t, interval, velocity))
+        return velocity.index_copy(0, rows, mean_velocity_target(network, *inputs))
+
+    def _guided(
+        self, conditions: Conditions, keep: Keep, x_t: Latents, velocity: Latents, t: Times
+    ) -> Latents:
+        """Guided velocity of rows that keep their semantics; v of the others."""
+        dropped = torch.zeros_like(keep.semantic)
+        conditional, unconditional = (
+            velocity_of(self._mean_velocity(conditions, kept), x_t, t)
+            for kept in (keep, Keep(semantic=dropped, control=dropped))
+        )
+        config = self.objective.config.meanflow
+        guided = guided_velocity(config, velocity, conditional, unconditional, t)
+        kept_rows = to_device(keep.semantic, x_t.device)[:, None, None, None]
+        return torch.where(kept_rows, guided, velocity)
+
+    def _mean_velocity(self, conditions: Conditions, keep: Keep) -> MeanVelocity:
+        """The network's mean velocity under these conditions, to be called without gradients."""
+
+        def mean_velocity(z: Latents, t: Times, interval: Times) -> Latents:
+            with autocast(z.device, self.precision, cache=False):
+                prepared = self.model.prepare(conditions, keep)
+                return self.model(z, t, prepared, None, interval).mean.float()
+
+        return mean_velocity
 
     def _aligned(
         self, prediction: Prediction, features: Features | None, device: torch.device
@@ -252,7 +363,7 @@ class BatchLoss(nn.Module):
         if self.repa.spatial_norm is not None:
             features = normalise_over_tokens(features, self.repa.spatial_norm)
         loss = repa_loss(projector(hidden, grid), features, kept)
-        self.logged = {"repa": loss.detach().mean()}
+        self.logged["repa"] = loss.detach().mean()
         return self.repa.weight * loss
 
 
@@ -267,4 +378,32 @@ def check_objective(diffusion: DiffusionConfig, denoiser: DenoiserConfig) -> Non
             "denoiser.learn_variance True needs a schedule of 1000 indices (sd, ldm-f4, ddpm, "
             f"cosine); diffusion.schedule {diffusion.schedule} has no ancestral step with a "
             "variance to learn"
+        )
+
+
+def check_meanflow(diffusion: DiffusionConfig, conditioning: ConditioningConfig) -> None:
+    """Refuse mean velocities without the embedding of their interval, the embedding without them,
+    and guidance in the target by conditions that are never dropped.
+
+    Raises:
+        ConfigError: naming the settings.
+    """
+    meanflow, drop = diffusion.meanflow, conditioning.drop
+    if meanflow.enabled != conditioning.interval:
+        raise ConfigError(
+            "diffusion.meanflow.share above 0 and conditioning.interval True, the embedding of "
+            f"t - r, need each other; got {meanflow.share:g} and {conditioning.interval}: set "
+            "--diffusion.meanflow.share 0.25 --conditioning.interval True, or leave out both"
+        )
+    if not meanflow.guided:
+        return
+    has_control = bool(conditioning.control.high or conditioning.control.low)
+    dropped = drop.both if has_control else drop.semantic + drop.both
+    if not conditioning.rules or not dropped > 0:
+        share = "both" if has_control else "semantic"
+        raise ConfigError(
+            f"diffusion.meanflow.omega {meanflow.omega:g} and kappa {meanflow.kappa:g} guide by "
+            f"semantics that training drops; here conditioning.drop.{share} is {dropped:g} and "
+            f"conditioning.rules are {dict(conditioning.rules)}: set --conditioning.drop.{share} "
+            "0.1 and keep 0.9, or omega 1 and kappa 0"
         )

@@ -148,7 +148,7 @@ class Conditions:
             },
         )
 
-    def rows(self, rows: slice) -> "Conditions":
+    def rows(self, rows: slice | Tensor) -> "Conditions":
         """Conditions of a subset of the images."""
         return Conditions(
             label=None if self.label is None else self.label[rows],
@@ -168,7 +168,7 @@ class Keep:
     fields: dict[str, Bool[Tensor, " batch"]] = field(default_factory=dict)
     """Flags of single control fields, in addition; other fields are kept."""
 
-    def rows(self, rows: slice) -> "Keep":
+    def rows(self, rows: slice | Tensor) -> "Keep":
         """Flags of a subset of the images."""
         return Keep(
             semantic=self.semantic[rows],

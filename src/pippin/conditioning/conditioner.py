@@ -30,7 +30,7 @@ from pippin.conditioning.control_embedding import ControlGroup, LogSnr, gate_val
 from pippin.conditioning.micro_conditions import ImageShape, MicroConditions
 from pippin.conditioning.semantic import ConstantTokens, LabelTable, PooledText, TextTokens
 from pippin.config import ConfigError
-from pippin.nn.embeddings import TimeEmbedding
+from pippin.nn.embeddings import INTERVAL, TimeEmbedding
 from pippin.plugins import load_plugins, note_registration, register_advice
 from pippin.types import Conditions, Embedded, Keep, TextFeatures, Times
 
@@ -47,10 +47,15 @@ class Prepared:
     control: tuple[tuple[Gate, Float[Tensor, "batch modulation_width"]], ...]
     """Gate and vector of each group."""
 
-    def at(self, t: Times) -> Embedded:
-        """Embed time: modulation(t) = time(t) + sum over groups of gamma(t) E(c) [+ semantics]."""
+    def at(self, t: Times, interval: Times | None = None) -> Embedded:
+        """Embed time: modulation(t) = time(t) + sum over groups of gamma(t) E(c) [+ semantics].
+
+        Args:
+            interval: t - r of a model with ``conditioning.interval``, which adds its embedding to
+                that of time; None = 0.
+        """
         with torch.autocast(t.device.type, enabled=False):  # (B, D): fp32 costs nothing here
-            time = modulation = self.conditioner.time(t)
+            time = modulation = self.conditioner.embed_time(t, interval)
             for gate, vector in self.control:
                 gamma = gate_value(gate, t, self.conditioner.log_snr)
                 modulation = modulation + gamma[:, None] * vector
@@ -103,6 +108,9 @@ class Conditioner(nn.Module):
             else None
         )
         self.time = TimeEmbedding(time_features, modulation_width)
+        self.interval = TimeEmbedding(time_features, modulation_width) if config.interval else None
+        if self.interval is not None:
+            self.interval.input = INTERVAL
         self.label_tokens = (
             LabelTable(num_classes, num_tokens * token_width, init_std) if by_attention else None
         )
@@ -135,6 +143,25 @@ class Conditioner(nn.Module):
         """True if the denoiser gets tokens, ``num_tokens`` of them."""
         sources = (self.label_tokens, self.text_tokens, self.constant_tokens)
         return any(source is not None for source in sources)
+
+    def embed_time(
+        self, t: Times, interval: Times | None
+    ) -> Float[Tensor, "batch modulation_width"]:
+        """Embedding of time, and of the interval t - r that ends there; None = 0.
+
+        Raises:
+            ValueError: an interval, and a model without its embedding.
+        """
+        if self.interval is not None:
+            return self.time(t) + self.interval(
+                torch.zeros_like(t) if interval is None else interval
+            )
+        if interval is not None:
+            raise ValueError(
+                "this model has no embedding of intervals, which mean velocities need; train one "
+                "with conditioning.interval True and diffusion.meanflow.share above 0"
+            )
+        return self.time(t)
 
     def set_null(self, text: TextFeatures) -> None:
         """Set the null caption to a caption (a batch of one), with its mask if it has one."""

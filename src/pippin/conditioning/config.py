@@ -257,4 +257,6 @@ class ConditioningConfig(Config):
     image_shape: bool = False
     """Add PixArt-alpha's embedding of the source's height and width and the crop's aspect ratio
     to time; it has no null and no gate, unlike `control`."""
+    interval: bool = field(default=False, metadata=PROTOCOL_IF_CHANGED)
+    """Add an embedding of t - r to that of time, for the mean velocities of diffusion.meanflow."""
     drop: DropConfig = field(default_factory=DropConfig)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration of the diffusion process and its objective."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from pippin.config import Config, ConfigError
@@ -70,7 +70,82 @@ class VelocityWeight(Config):
         within(self, "diffusion.loss_weight", 0, 1, "floor")
 
 
-LossWeight = UniformWeight | MinSNRWeight | VelocityWeight
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveWeight(Config):
+    """The squared error of each image over a power of itself, 1 / (||error||^2 + c)^p, as a
+    constant (Geng et al. 2025, section 4.3)."""
+
+    kind: Literal["adaptive"] = "adaptive"
+    power: float = 1.0
+    """p: 0 = the plain squared error, 1 = equal weight of every image."""
+    offset: float = 0.01
+    """c, added to the squared error, which is summed over the values of an image."""
+
+    def __post_init__(self) -> None:
+        """Refuse a negative power, and a division by 0."""
+        within(self, "diffusion.loss_weight", 0, 2, "power")
+        above(self, "diffusion.loss_weight", 0, "offset")
+
+
+LossWeight = UniformWeight | MinSNRWeight | VelocityWeight | AdaptiveWeight
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanFlowConfig(Config):
+    """MeanFlow (Geng et al. 2025, arXiv 2505.13447): the network predicts the mean velocity
+    u(z, r, t) between two times, by which one step goes from noise to data."""
+
+    share: float = 0.0
+    """Share of the images with r < t; the others have r = t, which is flow matching. 0 = off, no
+    MeanFlow; published: 0.25."""
+    omega: float = 1.0
+    """Weight of the image's own velocity in the guided velocity that is learnt, omega v + kappa
+    u(conditional) + (1 - omega - kappa) u(unconditional). Its scale is omega / (1 - kappa)."""
+    kappa: float = 0.0
+    """Weight of the network's own conditional velocity there."""
+    guided_times: tuple[float, float] = (0.0, 1.0)
+    """Lowest and highest t / 1000 whose velocity is guided."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings without an effect, and guidance without a scale."""
+        within(self, "diffusion.meanflow", 0, 1, "share")
+        above(self, "diffusion.meanflow", 0, "omega")
+        changed = [f.name for f in fields(self) if getattr(self, f.name) != f.default]
+        if not self.enabled and changed:
+            raise ConfigError(
+                f"diffusion.meanflow.{changed[0]} has no effect while diffusion.meanflow.share "
+                f"is 0, which is off; got {getattr(self, changed[0])}: set "
+                "--diffusion.meanflow.share 0.25, or leave it out"
+            )
+        if not 0 <= self.kappa < 1:
+            raise ConfigError(
+                "diffusion.meanflow.kappa must be 0 or more and below 1, since the scale of the "
+                f"guidance is omega / (1 - kappa); got {self.kappa}"
+            )
+        low, high = self.guided_times
+        if not 0 <= low < high <= 1:
+            raise ConfigError(
+                "diffusion.meanflow.guided_times must be two times of [0, 1], the lower one "
+                f"first; got {low} {high}"
+            )
+        if self.guided_times != (0.0, 1.0) and not self.guided:
+            raise ConfigError(
+                "diffusion.meanflow.guided_times has no effect without guidance, at omega 1 and "
+                f"kappa 0; got {low} {high}: set omega or kappa, or leave it out"
+            )
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the network learns mean velocities."""
+        return self.share > 0
+
+    @property
+    def guided(self) -> bool:
+        """Whether the velocity that is learnt is guided."""
+        return self.omega != 1 or self.kappa != 0
+
+
+NO_MEANFLOW = MeanFlowConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +165,12 @@ class DiffusionConfig(Config):
     direction_weight: float = field(default=0.0, metadata=PROTOCOL_IF_CHANGED)
     """Weight of the direction loss, 1 - cosine similarity of predicted and true velocity over the
     channels of each latent pixel; published: 1 (LightningDiT, Yao et al. 2025). 0 = none."""
+    meanflow: MeanFlowConfig = field(default=NO_MEANFLOW, metadata=PROTOCOL_IF_CHANGED)
+    """Mean velocities instead of velocities, for samples of one or few steps."""
 
     def __post_init__(self) -> None:
-        """Refuse a zero or negative scale factor, and weights that the prediction has not."""
+        """Refuse a zero or negative scale factor, and weights or a mean velocity that the
+        prediction has not."""
         above(self, "diffusion", 0, "rescale")
         at_least(self, "diffusion", 0, "direction_weight")
         if self.direction_weight and (self.schedule, self.prediction) not in VELOCITIES:
@@ -107,4 +185,11 @@ class DiffusionConfig(Config):
             raise ConfigError(
                 "diffusion.loss_weight velocity has no limit for diffusion.prediction eps, whose "
                 "x0 is undetermined in pure noise; set diffusion.prediction to x0, v or flow"
+            )
+        own = (self.schedule, self.prediction, self.rescale)
+        if self.meanflow.enabled and own != ("flow", "flow", 1.0):
+            raise ConfigError(
+                "diffusion.meanflow needs diffusion.schedule flow, diffusion.prediction flow and "
+                f"diffusion.rescale 1, where the velocity is eps - x0; got {own[0]}, {own[1]} and "
+                f"{own[2]:g}: set them, or set --diffusion.meanflow.share 0"
             )

@@ -18,7 +18,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from pippin.diffusion.config import LossWeight, PredictionType, UniformWeight, VelocityWeight
+from pippin.diffusion.config import (
+    AdaptiveWeight,
+    LossWeight,
+    MinSNRWeight,
+    PredictionType,
+    VelocityWeight,
+)
 from pippin.diffusion.schedules import NoiseSchedule
 from pippin.types import Times
 
@@ -140,8 +146,10 @@ def loss_weight(
     The velocity weight (Li & He 2025, arXiv 2511.13720) gives the error of the velocity eps - x0,
     which is (alpha + sigma) / sigma times that of x0, with sigma there not below a floor. For x0
     and rectified flow that is 1 / max(sigma, floor)^2; for the velocity itself 1 above the floor.
+
+    It is 1 for the adaptive weight, which depends on the error: :func:`adaptive_weight`.
     """
-    if isinstance(config, UniformWeight):
+    if not isinstance(config, MinSNRWeight | VelocityWeight):
         return torch.ones_like(t, dtype=torch.float32)
     alpha = schedule.alpha(t.double()).clamp(min=_MIN_FACTOR)
     sigma = schedule.sigma(t.double()).clamp(min=_MIN_FACTOR)
@@ -152,3 +160,19 @@ def loss_weight(
     else:
         weight = torch.minimum(alpha.square(), config.gamma * sigma.square())
     return (weight / determinant.square()).float()
+
+
+def adaptive_weight(
+    config: AdaptiveWeight, error: Float[Tensor, " batch"], values: int
+) -> Float[Tensor, " batch"]:
+    """(values / (||error||^2 + c))^p, without gradient, for a mean squared error.
+
+    With p = 1 the weighted error is ||error||^2 / (||error||^2 + c) (Geng et al. 2025, arXiv
+    2505.13447, section 4.3). Other powers differ from theirs by values^(1 - p), the same factor
+    for all images, so that p = 0 is the mean squared error.
+
+    Args:
+        error: squared error of each image, the mean over its values.
+        values: number of values of an image.
+    """
+    return (error.detach() + config.offset / values) ** -config.power

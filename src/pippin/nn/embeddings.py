@@ -87,6 +87,8 @@ class TimeInput(NamedTuple):
 
 DATA_TIME = TimeInput(offset=1.0, divisor=-1000.0)
 """Time from 0 = noise to 1 = data, of SiT and its descendants: 1 - t / 1000."""
+INTERVAL = TimeInput(divisor=1000.0)
+"""Length of an interval of times, (t - r) / 1000, of MeanFlow."""
 
 
 def time_features(t: Times, width: int, base: float = 10000.0) -> Float[Tensor, "batch width"]:

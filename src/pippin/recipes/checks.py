@@ -9,7 +9,7 @@ from pippin.data.config import ImagesConfig, NoDataConfig, ShapesConfig
 from pippin.data.views.buckets import size_name
 from pippin.diffusion.rescale import build_schedule
 from pippin.diffusion.times import build_grid
-from pippin.objective import check_objective
+from pippin.objective import check_meanflow, check_objective
 from pippin.recipes.recipe import Recipe, factor_and_channels, has_known_latents
 from pippin.sampling.config import check_guidance
 
@@ -284,6 +284,7 @@ _CHECKS: tuple[Callable[[Recipe], None], ...] = (
     check_record,
     lambda recipe: check_guidance(recipe.sampling, recipe.conditioning),
     lambda recipe: check_objective(recipe.diffusion, recipe.denoiser),
+    lambda recipe: check_meanflow(recipe.diffusion, recipe.conditioning),
     _check_grid,
     _check_reference,
     _check_averages,

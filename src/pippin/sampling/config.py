@@ -13,7 +13,7 @@ from pippin.settings.bounds import above, at_least, within
 from pippin.settings.marks import NOT_PROTOCOL, PROTOCOL_IF_CHANGED, protocol_as
 from pippin.settings.weights import check_weights_name
 
-SolverName = Literal["ddim", "dpm++", "heun", "euler", "ddpm", "sde"]
+SolverName = Literal["ddim", "dpm++", "heun", "euler", "ddpm", "sde", "meanflow"]
 SpacingName = Literal["trailing", "leading", "linspace"]
 
 
@@ -62,7 +62,8 @@ class GuidanceConfig(Config):
 
 
 def check_guidance(sampling: "SamplingConfig", conditioning: ConditioningConfig) -> None:
-    """Refuse guidance whose reference a model of this conditioning was never trained on.
+    """Refuse guidance whose reference a model of this conditioning was never trained on, and the
+    solver of mean velocities for a model without them.
 
     A scale other than 1 needs its condition dropped in training, and a model that has it. A
     negative prompt needs a model of text, and a scale to push away from it. Autoguidance needs a
@@ -72,6 +73,12 @@ def check_guidance(sampling: "SamplingConfig", conditioning: ConditioningConfig)
         ConfigError: naming the scale and the setting that makes it impossible.
     """
     guidance, drop, control = sampling.guidance, conditioning.drop, conditioning.control
+    if sampling.solver == "meanflow" and not conditioning.interval:
+        raise ConfigError(
+            "sampling.solver meanflow needs a model of mean velocities, trained with "
+            "diffusion.meanflow.share above 0 and conditioning.interval True; for this model "
+            "choose ddim, euler, heun, dpm++ or sde"
+        )
     _check_guide(sampling)
     if sampling.negative_prompt is not None:
         if not isinstance(conditioning.semantic, TextSemantic):
@@ -206,7 +213,7 @@ class SamplingConfig(Config):
 
     solver: SolverName = "ddim"
     """ddpm is ancestral sampling and sde the reverse SDE, with fresh noise at every step; the
-    others solve an ODE."""
+    others solve an ODE, meanflow by the mean velocities of a model of diffusion.meanflow."""
     spacing: SpacingName = "trailing"
     """Which times are visited, as the word means in diffusers; linspace is the published DiT's
     respacing. The schedules flow and gvp have trailing only."""

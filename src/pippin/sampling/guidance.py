@@ -31,15 +31,16 @@ from pippin.sampling.config import GuidanceConfig
 from pippin.sampling.guidance_rescale import rescaled
 from pippin.types import NUM_TIMES, Conditions, Keep, Prediction
 
-Predict = Callable[[Tensor, Tensor], Prediction]
-"""(x_t (batch, channels, height, width), t (batch,)) -> Prediction."""
-GuidedPredict = Callable[[Tensor, float], Prediction]
-"""Like :data:`Predict`, at one time for all rows: a number, since reading the time of the guidance
-from a GPU would wait for it."""
+Predict = Callable[..., Prediction]
+"""(x_t (batch, channels, height, width), t (batch,)) -> Prediction; for a mean velocity also the
+interval t - r (batch,), as third argument."""
+GuidedPredict = Callable[..., Prediction]
+"""Like :data:`Predict`, at one time and interval for all rows: numbers, since reading the time of
+the guidance from a GPU would wait for it."""
 
 Term = tuple[bool, bool]
 """(semantic kept, control kept)."""
-Predictions = Callable[[Tensor, Tensor], dict[Term, Prediction]]
+Predictions = Callable[..., dict[Term, Prediction]]
 """Like :data:`Predict`, for several terms."""
 
 CONDITIONAL: Term = (True, True)
@@ -99,7 +100,7 @@ def separate_terms(
     cached = cache(term)
 
     def prepare(keys: tuple[Term, ...]) -> Predictions:
-        return lambda x_t, t: {key: cached(*key)(x_t, t) for key in keys}
+        return lambda *inputs: {key: cached(*key)(*inputs) for key in keys}
 
     return prepare
 
@@ -134,18 +135,18 @@ def guided(
         raise ValueError(f"guide_scale {config.guide_scale} needs a guide; got none")
     needs_conditional = by_guide or config.cfg_channels is not None or config.rescale > 0
 
-    def predict(x_t: Tensor, time: float) -> Prediction:
-        t = x_t.new_full((len(x_t),), time)
+    def predict(x_t: Tensor, time: float, *interval: float) -> Prediction:
+        inputs = (x_t, *(x_t.new_full((len(x_t),), number) for number in (time, *interval)))
         weights = guidance_weights(at_time(config, time))
         is_conditional = weights.keys() == {CONDITIONAL} and not by_guide
         if is_conditional or not _inside(config, schedule, time):
-            unguided = cached((CONDITIONAL,))(x_t, t)[CONDITIONAL]
+            unguided = cached((CONDITIONAL,))(*inputs)[CONDITIONAL]
             return Prediction(mean=unguided.mean, variance=unguided.variance)
         keys = {*weights, CONDITIONAL} if needs_conditional else set(weights)
-        predictions = cached(tuple(sorted(keys, reverse=True)))(x_t, t)
+        predictions = cached(tuple(sorted(keys, reverse=True)))(*inputs)
         mean = _combine({key: predictions[key].mean for key in weights}, weights)
         if guide is not None and by_guide:
-            mean = extrapolate(guide(x_t, t).mean, mean, config.guide_scale)
+            mean = extrapolate(guide(*inputs).mean, mean, config.guide_scale)
         conditional = predictions.get(CONDITIONAL)
         if conditional is None:
             return Prediction(mean=mean)
@@ -207,7 +208,8 @@ class ConditionalModel(Protocol):
         """Embed the conditions (on the CPU) once; what is not kept becomes its null."""
 
     def __call__(self, x_t: Tensor, t: Tensor, prepared: Any) -> Prediction:
-        """Predict for states (batch, channels, height, width) at times (batch,)."""
+        """Predict for states (batch, channels, height, width) at times (batch,); a model of mean
+        velocities also takes ``interval`` (batch,)."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """As :meth:`torch.nn.Module.parameters`."""
@@ -242,8 +244,9 @@ class GuidanceTerms:
         )
         predict_all = self._predict(Conditions.cat(parts), keep)
 
-        def predict(x_t: Tensor, t: Tensor) -> dict[Term, Prediction]:
-            prediction = predict_all(x_t.repeat(len(keys), 1, 1, 1), t.repeat(len(keys)))
+        def predict(x_t: Tensor, *times: Tensor) -> dict[Term, Prediction]:
+            repeated = (t.repeat(len(keys)) for t in times)
+            prediction = predict_all(x_t.repeat(len(keys), 1, 1, 1), *repeated)
             means = prediction.mean.chunk(len(keys))
             variances: Sequence[Tensor | None] = [None] * len(keys)
             if prediction.variance is not None:
@@ -271,9 +274,10 @@ class GuidanceTerms:
         with self._autocast():
             prepared = self._model.prepare(conditions, keep)
 
-        def predict(x_t: Tensor, t: Tensor) -> Prediction:
+        def predict(x_t: Tensor, t: Tensor, *interval: Tensor) -> Prediction:
+            further = {"interval": interval[0]} if interval else {}
             with self._autocast():
-                return self._model(x_t, t, prepared)
+                return self._model(x_t, t, prepared, **further)
 
         return predict
 

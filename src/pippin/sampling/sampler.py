@@ -120,14 +120,14 @@ class Sampler:
         guided_at: list[Tensor] = []
 
         def terms(keys: tuple[Term, ...]) -> Predictions:
-            def predict(x_t: Tensor, t: Tensor) -> dict[Term, Prediction]:
+            def predict(x_t: Tensor, *times: Tensor) -> dict[Term, Prediction]:
                 evaluated.extend(keys)
                 return dict.fromkeys(keys, Prediction(mean=torch.zeros_like(x_t)))
 
             return predict
 
-        def guide(x_t: Tensor, t: Tensor) -> Prediction:
-            guided_at.append(t)
+        def guide(x_t: Tensor, *times: Tensor) -> Prediction:
+            guided_at.append(times[0])
             return Prediction(mean=torch.zeros_like(x_t))
 
         predict = guided(terms, self.config.guidance, self.schedule, guide)
@@ -239,9 +239,10 @@ class Sampler:
         return latents.clone()
 
     def _denoise(self, predict: GuidedPredict) -> Denoise:
-        def denoise(x_t: Tensor, point: Point) -> Estimate:
-            alpha, sigma = (x_t.new_full((len(x_t),), value) for value in point[1:3])
-            prediction = predict(x_t, point.t)
+        def denoise(x_t: Tensor, here: Point, end: Point | None = None) -> Estimate:
+            alpha, sigma = (x_t.new_full((len(x_t),), value) for value in here[1:3])
+            interval = () if end is None else (here.t - end.t,)
+            prediction = predict(x_t, here.t, *interval)
             mean = prediction.mean.float()
             pair = to_x0_and_eps(self.prediction_type, x_t, mean, alpha, sigma)
             return Estimate(*pair, variance=prediction.variance)

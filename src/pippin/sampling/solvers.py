@@ -2,15 +2,16 @@
 """Solvers of the probability-flow ODE and the reverse SDE, from noise to data.
 
 All have one calling convention: ``solver(denoise, x, grid, draw_noise) -> x`` walks through the
-points of the grid. ``denoise`` gives the estimates (x0, eps, variance) for a state at a point; it
-is not called at the last point. ``draw_noise`` gives the noise of a step, where a solver adds any.
+points of the grid. ``denoise`` gives the estimates (x0, eps, variance) for a state at a point, and
+with a second point those of the mean velocity between both; it is not called at the last point.
+``draw_noise`` gives the noise of a step, where a solver adds any.
 The state stays in its own dtype, float32 in the sampler; the factors are float64 numbers.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -30,7 +31,14 @@ class Estimate(NamedTuple):
     """The coefficient of a learned variance."""
 
 
-Denoise = Callable[[Tensor, Point], Estimate]
+class Denoise(Protocol):
+    """The network, as a solver calls it."""
+
+    def __call__(self, x: Tensor, here: Point, end: Point | None = None, /) -> Estimate:
+        """Estimates for a state at a point; with an end, those of the mean velocity from there to
+        the point."""
+
+
 DrawNoise = Callable[[int], Tensor]
 """Standard normal noise of a step, counted from 0, in the state's shape."""
 Solver = Callable[[Denoise, Tensor, Sequence[Point], DrawNoise], Tensor]
@@ -44,6 +52,19 @@ def ddim(denoise: Denoise, x: Latents, grid: Sequence[Point], draw_noise: DrawNo
     """
     for here, ahead in pairwise(grid):
         x = _state_at(ahead, denoise(x, here))
+    return x
+
+
+def mean_flow(
+    denoise: Denoise, x: Latents, grid: Sequence[Point], draw_noise: DrawNoise
+) -> Latents:
+    """MeanFlow (Geng et al. 2025, arXiv 2505.13447, algorithm 2): x_r = x_t - (t - r) u(x_t, r, t)
+    with the mean velocity u of the step; one evaluation a step, exact for an exact u.
+
+    It is DDIM's update: with x0 and eps from x_t and u, the state at r that holds both is x_r.
+    """
+    for here, ahead in pairwise(grid):
+        x = _state_at(ahead, denoise(x, here, ahead))
     return x
 
 
@@ -136,6 +157,7 @@ SOLVERS: dict[SolverName, Solver] = {
     "dpm++": dpm_solver_pp,
     "ddpm": ancestral,
     "sde": reverse_sde,
+    "meanflow": mean_flow,
 }
 """euler is ddim under the name it has in flow matching."""
 

@@ -35,6 +35,14 @@ def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
     return tensor.to(device)
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """Autocast to bf16, or a disabled context for fp32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+def autocast(
+    device: torch.device, precision: str, *, cache: bool = True
+) -> AbstractContextManager[None]:
+    """Autocast to bf16, or a disabled context for fp32.
+
+    Args:
+        cache: keep rounded weights for later uses inside the outermost context. False where there
+            are no gradients: later uses, with gradients, would get none.
+    """
+    enabled = precision == "bf16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=cache)
