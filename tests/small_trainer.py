@@ -63,6 +63,7 @@ def make_trainer(
     dtype: torch.dtype = torch.float32,
     conditioning: ConditioningConfig = ConditioningConfig(),  # noqa: B008 (frozen)
     awake: bool = False,
+    diffusion: DiffusionConfig = DiffusionConfig(),  # noqa: B008 (frozen)
     **settings,
 ) -> Trainer:
     """Trainer at image 0 with replaced settings; awake: no weight is zero, all have gradients."""
@@ -73,7 +74,7 @@ def make_trainer(
                 weight += 0.05 * rng.normal(tuple(weight.shape), "init", place).to(dtype)
     config = replace(CONFIG, **settings)
     add_projector(model, config.repa, REPA_FEATURES, seed=0)
-    objective = Objective(DiffusionConfig())
+    objective = Objective(diffusion)
     return Trainer(model, objective, conditioning, config, seed=0, folder=folder, world=world)
 
 

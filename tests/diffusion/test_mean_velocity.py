@@ -86,3 +86,53 @@ def test_the_derivative_is_that_of_central_differences(kind, monkeypatch):
     expected = (ahead - behind) / (2 * step)
     assert found.abs().amax(dim=(1, 2, 3)).min() > 1e-3
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+
+
+def test_rows_with_an_interval_are_a_share_at_equal_distances():
+    for share in (0.25, 0.3, 1.0):
+        chosen = torch.stack([interval_rows(share, 40, k / 10) for k in range(10)])
+        assert chosen.float().mean().item() == pytest.approx(share)
+        counts = chosen.unflatten(1, (5, 8)).sum(2)  # of five ranks
+        assert (counts - 8 * share).abs().max() < 1
+    assert interval_rows(0.25, 8, 0.3).nonzero().flatten().tolist() == [2, 6]
+
+
+def test_the_later_time_ends_the_interval():
+    first, second = torch.tensor([300.0, 300, 900]), torch.tensor([500.0, 500, 100])
+    t, interval = ordered_interval(first, second, torch.tensor([True, False, True]))
+    assert t.tolist() == [500, 500, 900] and interval.tolist() == [200, 0, 800]
+
+
+@pytest.mark.parametrize("omega", [1.0, 0.5, 2.0])
+@pytest.mark.parametrize("kappa", [0.0, 0.5])
+def test_the_guided_velocity_is_the_published_combination(omega, kappa):
+    v, conditional, unconditional = (rng.normal((3, 1, 2, 2), "noise", k) for k in range(3))
+    config = MeanFlowConfig(share=0.25, omega=omega, kappa=kappa)
+    t = torch.tensor([100.0, 500, 900])
+    found = guided_velocity(config, v, conditional, unconditional, t)
+    expected = omega * v + kappa * conditional + (1 - omega - kappa) * unconditional
+    torch.testing.assert_close(found, expected)
+    # a network that has learnt it is guided by omega / (1 - kappa)
+    scale = omega / (1 - kappa)
+    learnt = unconditional + scale * (v - unconditional)
+    torch.testing.assert_close(
+        guided_velocity(config, v, learnt, unconditional, t), learnt, rtol=1e-5, atol=1e-5
+    )
+    if config.guided:
+        some = MeanFlowConfig(share=0.25, omega=omega, kappa=kappa, guided_times=(0.2, 0.6))
+        found = guided_velocity(some, v, conditional, unconditional, t)
+        torch.testing.assert_close(found, torch.where(t[:, None, None, None] == 500, expected, v))
+
+
+def test_the_adaptive_weight_in_closed_form():
+    errors = rng.normal((4, 3), "noise", 0).square()
+    total, mean = errors.sum(1), errors.mean(1).requires_grad_()
+    config = AdaptiveWeight(power=1.0, offset=0.2)
+    loss = mean * adaptive_weight(config, mean, 3)
+    torch.testing.assert_close(loss, total / (total + 0.2))
+    loss.sum().backward()
+    torch.testing.assert_close(mean.grad, 3 / (total + 0.2))  # the weight is a constant
+    half = adaptive_weight(AdaptiveWeight(power=0.5, offset=0.2), mean, 3)
+    torch.testing.assert_close(mean * half, total / (total + 0.2) ** 0.5 / 3**0.5)
+    none = adaptive_weight(AdaptiveWeight(power=0.0), mean, 3)
+    assert torch.equal(mean * none, mean)

@@ -10,10 +10,12 @@ import torch._dynamo
 from one_batch import SMALL, first_gradients
 from processes import run_ranks
 from small_models import KINDS, gradients, model_of
+from small_trainer import batches, make_trainer
 from torch.nn.parallel import DistributedDataParallel
 
 from pippin.conditioning.config import ConditioningConfig
-from pippin.denoisers.dit.config import dit
+from pippin.denoisers.dit.config import DiTConfig, dit
+from pippin.diffusion.config import DiffusionConfig, MeanFlowConfig
 from pippin.distributed import world as world_module
 from pippin.distributed.world import World
 from pippin.evaluation.metrics.cost import trial_outputs
@@ -121,3 +123,26 @@ def test_a_shared_compiled_block_is_whole_and_gives_the_same(every, tmp_path, mo
         assert rank["graphs"] == alone["graphs"] > 0
         for name, grad in eager.items():
             torch.testing.assert_close(rank[name], grad, rtol=0, atol=1e-5 * largest)
+
+
+def test_the_target_of_meanflow_comes_from_blocks_that_are_not_compiled(tmp_path):
+    """Forward-mode derivatives do not go through compiled code; the loss does."""
+    flow = DiffusionConfig(schedule="flow", prediction="flow", meanflow=MeanFlowConfig(share=0.25))
+    conditioning = ConditioningConfig(rules={"label": "modulation"}, interval=True)
+    denoiser, runs, graphs = DiTConfig(depth=2, width=16, num_heads=2), [], []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    for compiled in (False, True):
+        trainer = make_trainer(
+            tmp_path, denoiser=denoiser, conditioning=conditioning, awake=True, diffusion=flow
+        )
+        for block in trainer.model.denoiser.blocks if compiled else ():
+            block.compile(backend=backend)
+        loss = trainer.backward(next(batches()), trainer.draw(0, (8, 4, 8, 8)))
+        runs.append([loss, *(p.grad for p in trainer.model.parameters())])
+    assert graphs
+    for plain, own in zip(*runs, strict=True):
+        torch.testing.assert_close(own, plain, rtol=1e-4, atol=1e-6)

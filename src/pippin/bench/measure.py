@@ -27,7 +27,7 @@ from pippin.control import Control, Corner, Size
 from pippin.data.config import check_squares
 from pippin.data.loader import LatentLoader
 from pippin.data.moments import MomentBatch, check_range
-from pippin.evaluation.metrics.cost import denoiser_flops, meta_model
+from pippin.evaluation.metrics.cost import meta_model, training_flops
 from pippin.recipes.recipe import Recipe
 from pippin.runs.components import Components
 from pippin.system.heap import retained_heap
@@ -95,8 +95,10 @@ def bench(recipe: Recipe, name: str, config: BenchConfig, console: Console) -> B
     classes, channels = len(components.train_source.class_names), components.latent_shape[0]
     model = meta_model(recipe.conditioning, recipe.denoiser, classes, channels)
     # a bench measures the first steps of a run, which mask
-    ratio = recipe.train.masking.ratio
-    flops = denoiser_flops(model, components.latent_shape, backward=True, mask_ratio=ratio)
+    masking = replace(recipe.train.masking, unmasked_share=0.0)
+    flops = training_flops(
+        model, components.latent_shape, masking=masking, meanflow=recipe.diffusion.meanflow
+    )
     with console.status("loader alone"):
         loader = _loader_speed(components, config)
     modes = []

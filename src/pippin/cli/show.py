@@ -19,7 +19,7 @@ from pippin.cli.recipe_argument import (
 )
 from pippin.data.config import ImagesConfig
 from pippin.data.views.buckets import size_name
-from pippin.diffusion.config import DiffusionConfig
+from pippin.diffusion.config import DiffusionConfig, MeanFlowConfig
 from pippin.encoders.config import HUB_PREFIX
 from pippin.recipes.recipe import Recipe, Shape, latent_shape_of
 from pippin.recipes.table import recipe_json, recipe_yaml
@@ -117,6 +117,7 @@ def _described(recipe: Recipe) -> list[tuple[str, str]]:
         ("prediction", diffusion.prediction),
         ("times", diffusion.time_density.kind),
         ("loss weight", diffusion.loss_weight.kind),
+        *_mean_velocities(diffusion.meanflow),
         ("semantics", rules or "none"),
         ("control", "; ".join(gates) or "none"),
         ("training", f"{train.images:,} images, batches of {train.batch_size}, {train.precision}"),
@@ -157,7 +158,9 @@ def _costs(command: ShowCommand, shape: Shape) -> list[tuple[str, str]]:
         parts["projector of training"] = model.projector
     counts = {part: sum(p.numel() for p in module.parameters()) for part, module in parts.items()}
     forward = denoiser_flops(model, shape)
-    step = training_flops(model, shape, recipe.train.masking)
+    step = training_flops(
+        model, shape, masking=recipe.train.masking, meanflow=recipe.diffusion.meanflow
+    )
     every = recipe.train.gradient_checkpointing
     checkpoint_blocks(model.denoiser.blocks, every)
     stored = activation_bytes(model, shape, recipe.train.masking.lowest_ratio)
@@ -174,6 +177,15 @@ def _costs(command: ShowCommand, shape: Shape) -> list[tuple[str, str]]:
             f"about {stored / 2**20:.4g} MiB per image in training, fp32{checkpointing}",
         ),
     ]
+
+
+def _mean_velocities(meanflow: MeanFlowConfig) -> list[tuple[str, str]]:
+    """Row on MeanFlow, where it is on."""
+    if not meanflow.enabled:
+        return []
+    scale = meanflow.omega / (1 - meanflow.kappa)
+    guided = f", guided in training by {scale:g}" if meanflow.guided else ""
+    return [("mean velocities", f"{meanflow.share:.0%} of the images have r < t{guided}")]
 
 
 def _schedule(diffusion: DiffusionConfig) -> str:

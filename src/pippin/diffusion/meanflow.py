@@ -19,18 +19,15 @@ fused kernels, its compiled blocks and its recomputation.
 Formulas count time in units of 1000, calls in [0, 1000] as everywhere.
 """
 
-import sys
-import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
-from torch.autograd.forward_ad import dual_level, make_dual, unpack_dual
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.autograd.forward_ad import make_dual, unpack_dual
 
 from pippin.diffusion.config import MeanFlowConfig
+from pippin.diffusion.forward_derivative import forward_derivatives
 from pippin.diffusion.prediction import per_row
 from pippin.types import NUM_TIMES, Latents, Times
 
@@ -67,17 +64,13 @@ def total_derivative(
 ) -> Latents:
     """du/dt along dz/dt = ``velocity`` with r fixed, by forward-mode differentiation.
 
-    Attention takes its plain operations inside, since fused kernels have no forward-mode
-    derivative, and compiled blocks run without their compiled code.
-
     Args:
         mean_velocity: the network, for these rows.
         z: states at t.
         velocity: dz/dt, t in units of 1000.
     """
     rate = torch.full_like(t, NUM_TIMES)
-    with _uncompiled(), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings(), dual_level():
-        warnings.filterwarnings("ignore", "`torch.jit.script`", FutureWarning)  # torch's own use
+    with forward_derivatives():
         duals = make_dual(z, velocity), make_dual(t, rate), make_dual(interval, rate)
         tangent = unpack_dual(mean_velocity(*duals)).tangent
     return torch.zeros_like(velocity) if tangent is None else tangent
@@ -125,12 +118,3 @@ def velocity_of(mean_velocity: MeanVelocity, z: Latents, t: Times) -> Latents:
     """The network's velocity, u at r = t, without gradient."""
     with torch.no_grad():
         return mean_velocity(z, t, torch.zeros_like(t))
-
-
-def _uncompiled() -> AbstractContextManager[None]:
-    """Context in which compiled blocks run their Python code. Nothing is compiled where the
-    compiler was never imported, which takes a second."""
-    if "torch._dynamo" not in sys.modules:
-        return nullcontext()
-    stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
-    return stance

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from pippin.conditioning.config import ConditioningConfig
 from pippin.denoisers.config import DenoiserConfig
+from pippin.diffusion.config import MeanFlowConfig
 from pippin.evaluation.metrics.cost import denoiser_flops, training_flops
 from pippin.model import LatentDenoiser
 from pippin.planning.devices import Cluster
@@ -63,7 +64,7 @@ class Plan:
     """FLOPs of one image; a multiply-accumulate counts as two."""
     training_flops: int
     """FLOPs of one image, forward and backward, without recomputation; the mean over a run that
-    masks tokens for a part of it."""
+    masks tokens for a part of it, with those of MeanFlow."""
     step_flops: int
     """FLOPs of the global batch, without the optimizer."""
     optimizer_flops: int
@@ -251,7 +252,8 @@ def _activations(recipe: Recipe, shape: Shape, every: int) -> Activations:
 
 def _checkpointing_plan(recipe: Recipe, shape: Shape, every: int) -> CheckpointingPlan:
     own = recipe.conditioning, recipe.denoiser
-    flops = _training_flops(*own, shape, every, recipe.train.repa, recipe.train.masking)
+    losses = recipe.train.repa, recipe.train.masking, recipe.diffusion.meanflow
+    flops = _training_flops(*own, shape, every, *losses)
     return CheckpointingPlan(every, _activations(recipe, shape, every), flops)
 
 
@@ -263,11 +265,12 @@ def _training_flops(
     every: int,
     repa: RepaConfig,
     masking: MaskingConfig,
+    meanflow: MeanFlowConfig,
 ) -> int:
-    """FLOPs of one image, forward and backward, with recomputation; the mean over the run."""
+    """FLOPs of training on one image, with recomputation; the mean over the run."""
     model = training_model(conditioning, denoiser, 1, shape[0], repa)
     checkpoint_blocks(model.denoiser.blocks, every)
-    return training_flops(model, shape, masking)
+    return training_flops(model, shape, masking=masking, meanflow=meanflow)
 
 
 def _footprint(model: LatentDenoiser, states: States, full: Activations) -> ModelFootprint:

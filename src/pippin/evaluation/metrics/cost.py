@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Model cost for one image: parameters, and FLOPs of a forward pass or of a training step."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import make_dual
 from torch.utils.flop_counter import FlopCounterMode
 
 from pippin.conditioning.config import ConditioningConfig
 from pippin.denoisers.config import DenoiserConfig
+from pippin.diffusion.config import NO_MEANFLOW, MeanFlowConfig
+from pippin.diffusion.forward_derivative import forward_derivatives
 from pippin.evaluation.measure import Measure
 from pippin.evaluation.metric import MetricKind
 from pippin.evaluation.metrics.declared.cost import MACS, PARAMETERS
 from pippin.model import LatentDenoiser, build_model
 from pippin.recipes.recipe import Recipe
-from pippin.training.masking.config import MaskingConfig
+from pippin.training.masking.config import NO_MASKING, MaskingConfig
 from pippin.types import Embedded, Masking
 
 
@@ -67,19 +71,46 @@ def denoiser_flops(
 
 
 def training_flops(
-    model: LatentDenoiser, latent_shape: tuple[int, int, int], masking: MaskingConfig
+    model: LatentDenoiser,
+    latent_shape: tuple[int, int, int],
+    *,
+    masking: MaskingConfig = NO_MASKING,
+    meanflow: MeanFlowConfig = NO_MEANFLOW,
 ) -> int:
-    """FLOPs of one image, forward and backward: the mean over a run with and without masking.
+    """Count the FLOPs of training on one image: forward and backward, the mean over a run with
+    and without masking; and what MeanFlow adds without gradient, the derivative for a share of
+    the images and guidance for all.
 
     Args:
-        model, latent_shape: as of :func:`denoiser_flops`.
+        model, latent_shape: as in :func:`denoiser_flops`.
         masking: deferred masking of the run.
+        meanflow: whether and how mean velocities are learnt.
     """
-    unmasked = denoiser_flops(model, latent_shape, backward=True)
-    if not masking.enabled:
-        return unmasked
-    masked = denoiser_flops(model, latent_shape, backward=True, mask_ratio=masking.ratio)
-    return masking.mean(unmasked, masked)
+    flops = denoiser_flops(model, latent_shape, backward=True)
+    if masking.enabled:
+        masked = denoiser_flops(model, latent_shape, backward=True, mask_ratio=masking.ratio)
+        flops = masking.mean(flops, masked)
+    if meanflow.enabled:
+        flops += round(meanflow.share * derivative_flops(model, latent_shape))
+    if meanflow.guided:
+        flops += 2 * denoiser_flops(model, latent_shape)
+    return flops
+
+
+def derivative_flops(model: LatentDenoiser, latent_shape: tuple[int, int, int]) -> int:
+    """Count the FLOPs of a forward pass with its derivative along the path (JVP), for one image:
+    two passes, and for attention scores and their products with values three."""
+    x_t, embedded = _trial_inputs(model, latent_shape, 1, requires_grad=False)
+
+    def dual(tensor: Tensor) -> Tensor:
+        return make_dual(tensor, torch.ones_like(tensor))
+
+    with torch.no_grad(), forward_derivatives(), FlopCounterMode(display=False) as counter:
+        time = None if embedded.time is None else dual(embedded.time)
+        model.denoiser(
+            dual(x_t), replace(embedded, modulation=dual(embedded.modulation), time=time)
+        )
+    return counter.get_total_flops()
 
 
 def trial_outputs(
@@ -92,18 +123,9 @@ def trial_outputs(
 ) -> list[Tensor]:
     """Outputs of the denoiser for a batch; in training also those of its masked pass and of a
     projector, and with a share of hidden tokens those of the kept ones."""
-    widths, conditioner = model.denoiser.widths, model.conditioner
-    device = next(model.parameters()).device
-    trained: dict[str, Any] = {
-        "device": device,
-        "requires_grad": training,
-    }  # gradients flow to the conditioner
-    tokens = None
-    if conditioner.has_tokens:
-        tokens = torch.empty(batch, conditioner.num_tokens, widths.token, **trained)
-    modulation, time = (torch.empty(batch, widths.modulation, **trained) for _ in range(2))
-    embedded = Embedded(tokens=tokens, modulation=modulation, time=time)
-    x_t = torch.empty(batch, *latent_shape, device=device)
+    # gradients flow to the conditioner
+    x_t, embedded = _trial_inputs(model, latent_shape, batch, requires_grad=training)
+    device = x_t.device
     count = model.denoiser.num_shuffled(latent_shape, mask_ratio) if training else 0
     order = torch.empty(batch, count, device=device)
     masking = Masking(order=order, ratio=0.5, share=mask_ratio or None) if count else None
@@ -117,6 +139,21 @@ def trial_outputs(
         grid = (prediction.hidden.shape[1] // columns, columns)  # a convolution reads all tokens
         outputs.append(model.projector(prediction.hidden, grid))
     return [x for x in outputs if x is not None]
+
+
+def _trial_inputs(
+    model: LatentDenoiser, latent_shape: tuple[int, int, int], batch: int, *, requires_grad: bool
+) -> tuple[Tensor, Embedded]:
+    """Latents and embedded conditions of a batch; ``requires_grad`` of the latter."""
+    widths, conditioner = model.denoiser.widths, model.conditioner
+    device = next(model.parameters()).device
+    trained: dict[str, Any] = {"device": device, "requires_grad": requires_grad}
+    tokens = None
+    if conditioner.has_tokens:
+        tokens = torch.empty(batch, conditioner.num_tokens, widths.token, **trained)
+    modulation, time = (torch.empty(batch, widths.modulation, **trained) for _ in range(2))
+    embedded = Embedded(tokens=tokens, modulation=modulation, time=time)
+    return torch.empty(batch, *latent_shape, device=device), embedded
 
 
 def _exact(kind: MetricKind, value: int) -> Measure:

@@ -87,6 +87,8 @@ def _grid(values: Any) -> str:
 def _words(settings: Settings) -> LossWords:
     """Name and explanation of one run's training loss."""
     name, target = _TARGETS.get(str(settings.get("diffusion.prediction")), _UNKNOWN)
+    if settings.get("diffusion.meanflow.share"):
+        name, target = "mean velocity error", _mean_velocity(settings)
     parts = [f"mean squared error of the predicted {target}"]
     if weight := _weight(settings):
         parts.append(f"weighted by {weight}")
@@ -103,6 +105,17 @@ def _words(settings: Settings) -> LossWords:
     return LossWords(name, ", ".join(parts))
 
 
+def _mean_velocity(settings: Settings) -> str:
+    """Target of MeanFlow."""
+    share = _number(settings.get("diffusion.meanflow.share"))
+    omega, kappa = (
+        settings.get(f"diffusion.meanflow.{name}", default)
+        for name, default in (("omega", 1.0), ("kappa", 0.0))
+    )
+    guided = "" if (omega, kappa) == (1.0, 0.0) else "guided "
+    return f"{guided}mean velocity u(r, t) (MeanFlow, r < t for a share of {share})"
+
+
 def _times(settings: Settings) -> str:
     kind = settings.get("diffusion.time_density.kind")
     if kind == "logit-normal":
@@ -117,6 +130,9 @@ def _weight(settings: Settings) -> str:
     if kind == "velocity":
         floor = _number(settings.get("diffusion.loss_weight.floor"))
         return f"that of the velocity (sigma at least {floor})"
+    if kind == "adaptive":
+        power = _number(settings.get("diffusion.loss_weight.power"))
+        return f"its own inverse to the power {power} for each image"
     if kind != "min-snr":
         return ""
     return f"min-SNR (gamma {_number(settings.get('diffusion.loss_weight.gamma'))})"
