@@ -21,7 +21,12 @@ from pippin.denoisers.mdtv2.config import mdtv2
 from pippin.denoisers.mmdit.config import mmdit
 from pippin.denoisers.pixart.config import pixart
 from pippin.denoisers.unet.config import unet
-from pippin.diffusion.config import DiffusionConfig, LogitNormalTime
+from pippin.diffusion.config import (
+    AdaptiveWeight,
+    DiffusionConfig,
+    LogitNormalTime,
+    MeanFlowConfig,
+)
 from pippin.encoders.config import PIXELS, AutoencoderConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.recipes.recipe import Recipe
@@ -152,6 +157,32 @@ def dit_disentangled() -> Recipe:
     denoiser = dit("tiny", qk_norm=True, cross_attention=True)
     return replace(mmdit_disentangled(), denoiser=denoiser)
 
+
+def dit_meanflow() -> Recipe:
+    """DiT that learns mean velocities and samples in one step (Geng et al. 2025), with their
+    times, weight and guidance in training.
+
+    Times of [0, 1] are read: with times of [0, 1000] the derivative that the target holds is a
+    thousand times as large.
+    """
+    base = dit_entangled()
+    return replace(
+        base,
+        diffusion=MEANFLOW,
+        conditioning=replace(base.conditioning, interval=True),
+        denoiser=dit("tiny", qk_norm=True, time_input="data"),
+        sampling=SamplingConfig(solver="meanflow", steps=1),
+    )
+
+
+MEANFLOW = DiffusionConfig(
+    schedule="flow",
+    prediction="flow",
+    time_density=LogitNormalTime(mean=-0.4, std=1.0),
+    loss_weight=AdaptiveWeight(power=1.0, offset=0.01),
+    meanflow=MeanFlowConfig(share=0.25, omega=1.0, kappa=0.5),
+)
+"""Mean velocities as the authors' code learns them for DiT-B/4."""
 
 GRID = (8, 8)
 """Grid of patches of an OpenMoji latent, which is 16 x 16."""

@@ -28,6 +28,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "openmoji/mmdit-sdxl-style": openmoji.mmdit_sdxl_style,
     "openmoji/dit-disentangled": openmoji.dit_disentangled,
     "openmoji/dit-entangled": openmoji.dit_entangled,
+    "openmoji/dit-meanflow": openmoji.dit_meanflow,
     "openmoji/mdtv2-disentangled": openmoji.mdtv2_disentangled,
     "openmoji/mdtv2-entangled": openmoji.mdtv2_entangled,
     "openmoji/pixart-disentangled": openmoji.pixart_disentangled,
@@ -71,6 +72,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "published/ldm-4-imagenet-256": published.ldm_4_imagenet_256,
     "published/jit-b-256": published_flow.jit_b_256,
     "published/ddt-xl-256": published_flow.ddt_xl_256,
+    "published/meanflow-b-256": published_flow.meanflow_b_256,
     **paper.recipes(),
 }
 

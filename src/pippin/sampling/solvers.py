@@ -11,7 +11,7 @@ The state stays in its own dtype, float32 in the sampler; the factors are float6
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ class Estimate(NamedTuple):
     """The coefficient of a learned variance."""
 
 
+@runtime_checkable
 class Denoise(Protocol):
     """The network, as a solver calls it."""
 

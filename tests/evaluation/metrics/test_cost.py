@@ -11,7 +11,14 @@ from pippin.denoisers.dit.config import DiTConfig, dit
 from pippin.denoisers.mdtv2.config import mdtv2
 from pippin.denoisers.mmdit.config import mmdit
 from pippin.denoisers.unet.config import unet
-from pippin.evaluation.metrics.cost import denoiser_flops, meta_model
+from pippin.diffusion.config import MeanFlowConfig
+from pippin.evaluation.metrics.cost import (
+    denoiser_flops,
+    derivative_flops,
+    meta_model,
+    training_flops,
+)
+from pippin.planning.plan import _training_flops
 from pippin.recipes.table import get_recipe
 
 CONDITIONING = ConditioningConfig(
@@ -150,3 +157,21 @@ def test_unet_sizes_are_as_near_to_dit_as_groups_of_channels_come(size):
     for channels in (config.channels - 32, config.channels + 32):
         distance = abs(parameters_of(replace(config, channels=channels), CLIP) - wanted)
         assert distance > abs(found - wanted), channels
+
+
+def test_mean_velocities_cost_two_passes_for_their_share_and_guidance_two_for_all():
+    """Two passes for every weight; scores and their products with values take a third."""
+    recipe, shape = get_recipe("openmoji/dit-meanflow"), (4, 16, 16)
+    model = meta_model(recipe.conditioning, recipe.denoiser, 3, 4)
+    config, off = recipe.diffusion.meanflow, MeanFlowConfig()
+    forward = denoiser_flops(model, shape)
+    attention = 4 * 4 * 64**2 * 128  # blocks, two products of 2 FLOPs, tokens, width
+    derivative = derivative_flops(model, shape)
+    assert derivative == 2 * forward + attention
+    plain = training_flops(model, shape, off)
+    assert plain == denoiser_flops(model, shape, backward=True)
+    assert training_flops(model, shape, replace(config, kappa=0.0)) == plain + derivative / 4
+    assert training_flops(model, shape, config) == plain + derivative / 4 + 2 * forward
+    own = recipe.conditioning, recipe.denoiser
+    planned = _training_flops(*own, shape, 0, recipe.train.repa, config)
+    assert planned == training_flops(model, shape, config)

@@ -91,3 +91,14 @@ def test_a_page_with_both_losses_has_two_drawings_and_says_why(finished):
     assert training.caption != held_out.caption and held_out.svg.startswith("<svg")
     page = render_report(run).read_text(encoding="utf-8")
     assert NOT_COMPARABLE in page
+
+
+def test_a_mean_velocity_and_its_adaptive_weight_are_stated():
+    mean = {"diffusion.prediction": "flow", "diffusion.meanflow.share": 0.25}
+    weight = {"diffusion.loss_weight.kind": "adaptive", "diffusion.loss_weight.power": 1.0}
+    words = training_loss_words({"run": LOGIT_NORMAL | mean | weight})
+    assert words.name == "mean velocity error"
+    assert "predicted mean velocity u(r, t) (MeanFlow, r < t for a share" in words.explanation
+    assert "a share of 0.25), weighted by its own inverse to the power 1" in words.explanation
+    guided = training_loss_words({"run": LOGIT_NORMAL | mean | {"diffusion.meanflow.kappa": 0.5}})
+    assert "predicted guided mean velocity" in guided.explanation
