@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
 import diffusers
 import pytest
 import torch
 
+from pippin.config import ConfigError
 from pippin.diffusion.config import DiffusionConfig
 from pippin.diffusion.schedules import make_schedule
 from pippin.interop.convert import converted_recipe
@@ -12,6 +15,7 @@ from pippin.interop.diffusers_config import (
     read_config,
     sampling_settings,
     to_scheduler,
+    write_config,
 )
 from pippin.interop.published_models import configure
 from pippin.recipes.published import pixart_xl_256
@@ -159,3 +163,11 @@ def test_folders_of_the_former_class(norm, name, more):
     spec = read_config({"_class_name": "Transformer2DModel"} | former | more, None)
     more = {key: value for key, value in more.items() if value is not None}
     assert spec == read_config({"_class_name": name} | more, None)
+
+
+def test_mean_velocities_have_no_class_of_diffusers():
+    spec = read_config({"_class_name": "DiTTransformer2DModel"}, None)
+    write_config(spec)
+    interval = replace(spec, conditioning=replace(spec.conditioning, interval=True))
+    with pytest.raises(ConfigError, match=r"no model class for conditioning\.interval"):
+        write_config(interval)

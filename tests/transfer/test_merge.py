@@ -251,3 +251,17 @@ def test_the_order_of_rules_decides_nothing():
         for rules in (("classes", "semantics"), ("semantics", "classes"))
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_mean_velocities_start_from_velocities_with_a_new_embedding():
+    interval = replace(BY_CLASS, interval=True)
+    given, weights, report = moved(
+        SMALL["dit"], SMALL["dit"], ("interval",), conditioning=interval
+    )
+    assert report.counts() == {"copied": len(given), "initialised": 4}
+    own = dict(build(SMALL["dit"], interval).named_parameters())
+    new = [name for name in weights if name not in given]
+    assert all(name.startswith("conditioner.interval.linear_") for name in new)
+    assert all(torch.equal(weights[name], own[name]) for name in new)
+    with pytest.raises(ValueError, match=r"init\.transfer interval"):
+        merge(given, build(SMALL["dit"], interval), ENDS, ())

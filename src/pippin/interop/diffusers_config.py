@@ -214,6 +214,7 @@ def write_config(model: ModelSpec) -> tuple[str, dict[str, Any]]:
     control = conditioning.control
     fields = ", ".join((*control.high, *control.low))
     require_supported(not fields, f"conditioning.control ({fields})")
+    require_supported(not conditioning.interval, "conditioning.interval (MeanFlow)")
     if not model_class.has_qk_norm:
         require_supported(not getattr(model.denoiser, "qk_norm", False), "denoiser.qk_norm")
     if not model_class.has_image_shape:

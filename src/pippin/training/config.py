@@ -20,7 +20,7 @@ from pippin.training.repa.config import NO_REPA, RepaConfig
 
 LoggedQuality = Literal["held_out_loss", "kid", "fd", "alignment"]
 TrackerName = Literal["tensorboard", "wandb", "mlflow", "none"]
-RuleName = Literal["positions", "classes", "semantics", "control", "patches"]
+RuleName = Literal["positions", "classes", "semantics", "control", "patches", "interval"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +37,9 @@ class InitConfig(Config):
     transfer: tuple[RuleName, ...] = ()
     """Allowed differences: positions (learned ones are resampled to the new grid), classes (a new
     table; the null class stays), semantics (class to text, or another text encoder), control
-    (other fields), patches (another patch size or other latent channels). transfer.json of the
-    run lists the outcome for every tensor."""
+    (other fields), patches (another patch size or other latent channels), interval (mean
+    velocities from velocities, or the reverse). transfer.json of the run lists the outcome for
+    every tensor."""
 
     continues: str | None = field(default=None, metadata=NOT_PROTOCOL)
     """For fine-tuning, the recipe whose run this one starts from, as at 512 pixels after 256.

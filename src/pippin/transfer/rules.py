@@ -194,4 +194,9 @@ RULES: dict[RuleName, Rule] = {
         pattern=re.compile(r"denoiser\.(patches|conv_in|conv_out|output\.linear)\b.*"),
         says="another patch size or other latent channels: first and last layer are reinitialised",
     ),
+    "interval": Rule(
+        pattern=re.compile(r"(?P<module>conditioner\.interval)\..*"),
+        says="mean velocities (MeanFlow) from velocities, or the reverse: the embedding of the "
+        "interval is new, or dropped",
+    ),
 }

@@ -20,6 +20,7 @@ from pippin.evaluation.metrics.cost import (
 )
 from pippin.planning.plan import _training_flops
 from pippin.recipes.table import get_recipe
+from pippin.training.masking.config import NO_MASKING
 
 CONDITIONING = ConditioningConfig(
     rules={"label": "modulation"}, control=ControlConfig(high=(), low=())
@@ -168,10 +169,10 @@ def test_mean_velocities_cost_two_passes_for_their_share_and_guidance_two_for_al
     attention = 4 * 4 * 64**2 * 128  # blocks, two products of 2 FLOPs, tokens, width
     derivative = derivative_flops(model, shape)
     assert derivative == 2 * forward + attention
-    plain = training_flops(model, shape, off)
+    plain = training_flops(model, shape, meanflow=off)
     assert plain == denoiser_flops(model, shape, backward=True)
-    assert training_flops(model, shape, replace(config, kappa=0.0)) == plain + derivative / 4
-    assert training_flops(model, shape, config) == plain + derivative / 4 + 2 * forward
+    assert training_flops(model, shape, meanflow=replace(config, kappa=0.0)) == plain + derivative / 4
+    assert training_flops(model, shape, meanflow=config) == plain + derivative / 4 + 2 * forward
     own = recipe.conditioning, recipe.denoiser
-    planned = _training_flops(*own, shape, 0, recipe.train.repa, config)
-    assert planned == training_flops(model, shape, config)
+    planned = _training_flops(*own, shape, 0, recipe.train.repa, NO_MASKING, config)
+    assert planned == training_flops(model, shape, meanflow=config)
