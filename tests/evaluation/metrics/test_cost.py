@@ -171,7 +171,9 @@ def test_mean_velocities_cost_two_passes_for_their_share_and_guidance_two_for_al
     assert derivative == 2 * forward + attention
     plain = training_flops(model, shape, meanflow=off)
     assert plain == denoiser_flops(model, shape, backward=True)
-    assert training_flops(model, shape, meanflow=replace(config, kappa=0.0)) == plain + derivative / 4
+    assert (
+        training_flops(model, shape, meanflow=replace(config, kappa=0.0)) == plain + derivative / 4
+    )
     assert training_flops(model, shape, meanflow=config) == plain + derivative / 4 + 2 * forward
     own = recipe.conditioning, recipe.denoiser
     planned = _training_flops(*own, shape, 0, recipe.train.repa, NO_MASKING, config)
