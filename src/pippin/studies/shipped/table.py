@@ -31,6 +31,8 @@ from pippin.studies.shipped.learning_rate import learning_rate_study
 from pippin.studies.shipped.padding import padding_study
 from pippin.studies.shipped.rankings import rankings_study
 from pippin.studies.shipped.recent.block_layers import blocks_study
+from pippin.studies.shipped.recent.few_steps import few_steps_study
+from pippin.studies.shipped.recent.masked_training import masking_study
 from pippin.studies.shipped.recent.objectives import objectives_study
 from pippin.studies.shipped.recent.repa import repa_study
 from pippin.studies.shipped.scales import SCALES, ScaleName
@@ -160,6 +162,12 @@ STUDIES: dict[str, ShippedStudy] = {
     "blocks": ShippedStudy(blocks_study, "blocks published since DiT, by held-out loss"),
     "objectives": ShippedStudy(
         objectives_study, "noise, v, x0 or velocity, by samples at equal evaluations"
+    ),
+    "few-steps": ShippedStudy(
+        few_steps_study, "MeanFlow and rectified flow, at one, two and four steps"
+    ),
+    "masking": ShippedStudy(
+        masking_study, "training on a quarter of the tokens, with and without a patch mixer"
     ),
     "repa": ShippedStudy(repa_study, "no alignment with frozen features, REPA, iREPA"),
     "rankings": ShippedStudy(
