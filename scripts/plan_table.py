@@ -13,9 +13,9 @@ from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
 
-from pippin.evaluation.metrics.cost import denoiser_flops, meta_model
+from pippin.evaluation.metrics.cost import training_flops
 from pippin.planning.devices import Cluster
-from pippin.planning.memory import num_classes_of, training_states
+from pippin.planning.memory import num_classes_of, training_model, training_states
 from pippin.planning.placement import training_hours
 from pippin.planning.plan import plan
 from pippin.recipes.recipe import Recipe, latent_shape_of
@@ -89,12 +89,14 @@ def trainings(study: str) -> list[Recipe]:
 def hours(recipe: Recipe) -> float:
     """Training hours on one GPU, without the slower memory estimate of a plan."""
     shape = latent_shape_of(recipe)
-    model = meta_model(recipe.conditioning, recipe.denoiser, num_classes_of(recipe), shape[0])
+    own, repa = (recipe.conditioning, recipe.denoiser), recipe.train.repa
+    model = training_model(*own, num_classes_of(recipe), shape[0], repa)
     conditioner = model.conditioner
     tokens = (conditioner.has_tokens, conditioner.num_tokens)
-    key = repr((recipe.denoiser, model.denoiser.widths, *tokens, shape))
+    masking, meanflow = recipe.train.masking, recipe.diffusion.meanflow
+    key = repr((recipe.denoiser, model.denoiser.widths, *tokens, shape, repa, masking, meanflow))
     if key not in FLOPS:
-        FLOPS[key] = denoiser_flops(model, shape, backward=True)
+        FLOPS[key] = training_flops(model, shape, masking=masking, meanflow=meanflow)
     muon = training_states(model, recipe.train).optimizer_flops
     return training_hours(recipe.train, ONE_GPU, FLOPS[key], muon)
 
