@@ -78,10 +78,12 @@ class PreloadedPython:
 
 def serve() -> None:
     """Run the programs that standard input asks for, one after another."""
+    gc.disable()
     for name in LIBRARIES:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()  # no fork copies what a collection would touch
+    gc.enable()
     sys.path[0] = ""  # as python -c has it
     for line in sys.stdin:
         pid = os.fork()
