@@ -6,7 +6,6 @@ from functools import cache
 
 import pytest
 import torch
-from preloaded_python import PreloadedPython
 from random_inception import QuickNetwork, write_inception, write_shapes
 
 from pippin.evaluation import metric_registry
@@ -23,14 +22,6 @@ def _own_metrics_end_with_their_test():
     for name in set(metric_registry._DECLARED) - before - metric_registry._SHIPPED:
         del metric_registry._DECLARED[name]
     metric_registry._find.cache_clear()
-
-
-@pytest.fixture(scope="session")
-def preloaded_python():
-    """Python whose programs import the package anew, but not torch and the other libraries."""
-    python = PreloadedPython()
-    yield python
-    python.close()
 
 
 @pytest.fixture(scope="session", autouse=True)
