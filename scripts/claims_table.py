@@ -12,12 +12,15 @@ only.
 
 import json
 import sys
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from pippin.reports.report_data import Source, open_source
 from pippin.reports.tables.contrast_table import estimate_text, evaluate_contrasts
 from pippin.reports.tables.results_table import result_lines
+from pippin.reports.tables.table_lines import Line
+from pippin.studies.contrast_verdict import ContrastResult
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
@@ -56,8 +59,7 @@ def table() -> str:
     """All claims as a Markdown table."""
     rows = [HEADS, ("---",) * len(HEADS)]
     for claim in json.loads((RESULTS / "claims.json").read_text(encoding="utf-8")):
-        source = open_source(RESULTS / claim["study"])
-        result = finding(source, claim)
+        source, result = source_of(claim["study"]), finding(claim)
         rows.append(
             (
                 claim["claim"],
@@ -71,20 +73,38 @@ def table() -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def finding(source: Source, claim: dict[str, str]) -> Finding:
+@cache
+def source_of(study: str) -> Source:
+    """Kept results of a study, read once for all claims about it."""
+    return open_source(RESULTS / study)
+
+
+@cache
+def contrasts_of(study: str) -> dict[str, ContrastResult]:
+    """Results of the declared contrasts by name."""
+    return {result.contrast.name: result for result in evaluate_contrasts(source_of(study))}
+
+
+@cache
+def primary_line(study: str) -> Line:
+    """Results of the primary metric."""
+    (primary,) = (line for line in result_lines(source_of(study)) if line.role == "primary")
+    return primary
+
+
+def finding(claim: dict[str, str]) -> Finding:
     """Evaluate a claim.
 
     Raises:
         KeyError: the study has no such contrast or arm.
     """
     if "contrast" in claim:
-        results = {result.contrast.name: result for result in evaluate_contrasts(source)}
-        result = results[claim["contrast"]]
+        result = contrasts_of(claim["study"])[claim["contrast"]]
         unit = " of real" if result.contrast.scale == "share of real" else ""
         seeds = result.estimate.count if result.estimate else 0
         value, _, _ = estimate_text(result.estimate).partition(" (")
         return Finding(result.verdict, value + unit, seeds)
-    (primary,) = (line for line in result_lines(source) if line.role == "primary")
+    primary = primary_line(claim["study"])
     comparisons = {comparison.second: comparison for comparison in primary.comparisons}
     comparison = comparisons[claim["arm"]]
     seeds = comparison.difference.count if comparison.difference else 0

@@ -45,9 +45,7 @@ def refuse_other_differences(recipes: Mapping[str, Recipe], declared: Sequence[s
 
 def covered(path: str, declared: Sequence[str]) -> bool:
     """True for a setting path that is one of the declared paths or lies below one."""
-    return any(
-        path == declared_path or path.startswith(f"{declared_path}.") for declared_path in declared
-    )
+    return path in declared or path.startswith(tuple(f"{above}." for above in declared))
 
 
 def value_at(config: Config, path: str) -> Any:

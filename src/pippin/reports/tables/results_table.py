@@ -250,10 +250,12 @@ def _reference(rows: list[Row], subject: str, main: Row, declared: tuple[str, ..
 
 def _settings(row: Row, declared: tuple[str, ...]) -> dict[str, Any]:
     """The recipe's settings that must be equal for all arms and seeds."""
+    differing = {*declared, "seed"}
+    below = ("measure.", *(f"{path}." for path in differing))
     return {
         path: value
         for path, value in row.protocol.items()
-        if not path.startswith("measure.") and not covered(path, (*declared, "seed"))
+        if path not in differing and not path.startswith(below)
     }
 
 
