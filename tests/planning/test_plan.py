@@ -57,7 +57,7 @@ def test_flops_of_a_step_are_the_closed_form():
 
 @pytest.mark.parametrize("name", ["folder/dit-b-256", "folder/mmdit-b-256"])
 def test_recipes_for_photographs_train_within_a_day_on_one_small_card(name):
-    """Planned at two small depths, which takes half the time: memory and hours are linear in it."""
+    """Planned at two small depths, in half the time: memory and hours are linear in the depth."""
     recipe, cluster = get_recipe(name), Cluster(devices=1, device="4090")
     low, high = (
         plan(replace_at(recipe, "denoiser.depth", depth), cluster, images=20_000).placements[0]
