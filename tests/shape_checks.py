@@ -14,7 +14,7 @@ import jaxtyping
 from beartype import BeartypeConf, beartype
 from jaxtyping import AbstractArray, install_import_hook
 
-CHECKED_CALLS = 32
+CHECKED_CALLS = 4
 """Calls of each function that are checked in each test. A loop of thousands would take twice its
 time, and its later calls have the types of its first ones."""
 
