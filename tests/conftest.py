@@ -33,4 +33,5 @@ def pytest_collection_finish():
     otherwise copy the pages of each object."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)  # by default a collection comes every 700 new objects
     gc.enable()
