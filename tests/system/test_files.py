@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked_python import run_code
 
 from pippin.system.files import atomic_write, remove_temporary_files, write_bytes, write_json
 from pippin.system.tensors import load_tensors, save_tensors
@@ -124,7 +125,7 @@ def test_a_full_file_system_leaves_the_old_content(
     write_json(path, {"old": 1})
     before = path.read_bytes()
     code = LIMITED.format(module=module, name=name, content=content)
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
-    assert "too large" in done.stdout and str(path) in done.stdout, done.stderr
+    done = run_code(code, tmp_path, str(path))
+    assert "too large" in done.stdout and str(path) in done.stdout, done.stdout
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
