@@ -4,6 +4,7 @@
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,26 @@ def test_every_recipe_survives_its_record(name, tmp_path):
     recipe = get_recipe(name)
     recipe.save(tmp_path / "config.json")
     assert Recipe.load(tmp_path / "config.json") == recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry(Config):
+    """A record with settings of any kind, as rows of results have."""
+
+    settings: dict[str, Any]
+
+
+def test_settings_of_any_kind_are_copied_and_their_names_are_strings():
+    given = {"a.b": [1, None], "c": 0.5}
+    entry = Entry.from_dict({"settings": given})
+    assert entry.settings == given and entry.settings is not given
+    for wrong, said in (
+        ({3: 1}, r"expected str @ \$\.settings\[3\]"),
+        ([1], "settings"),
+        (None, "settings"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            Entry.from_dict({"settings": wrong})
 
 
 def test_unknown_keys_and_wrong_types_are_named_by_path():

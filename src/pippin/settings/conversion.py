@@ -49,8 +49,8 @@ def _is_config(kind: Any) -> bool:
 def _structure_settings(converter: cattrs.Converter) -> Callable[[Any, Any], dict[str, Any]]:
     """Cattrs hook of ``dict[str, Any]``: a copy, without a call for each key and each value.
 
-    A results file has a hundred settings in each of thousands of rows. Anything but strings as keys
-    goes to the generic hook, for its message.
+    A results file has a hundred settings in each of thousands of rows. Other keys than strings go
+    to the generic hook, for its message.
     """
     structure = converter.gen_structure_mapping(dict[str, Any])
 
