@@ -39,6 +39,7 @@ def main() -> int:
     shared = ["--batch-size", str(options.batch_size), "--threads", str(options.threads)]
     shared += ["--recipe", options.recipe] if options.recipe else []
     chosen = [f"--{name}" for name in ("muon-gram", "compile") if getattr(options, _dest(name))]
+    chosen += [word for setting in options.set or () for word in ("--set", *setting)]
     processes = [
         _start(options.before, shared, options.threads),
         _start(options.after, [*shared, *chosen], options.threads),
@@ -79,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--muon-gram", action="store_true")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--set", nargs=2, action="append", metavar=("SETTING", "VALUE"))
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     return parser
 
@@ -143,6 +145,7 @@ def _trainer(options: argparse.Namespace) -> tuple[Any, Iterator[Any]]:
     from rich.console import Console
 
     from pippin.bench.measure import SyntheticMoments
+    from pippin.config import replace_at
     from pippin.data.loader import LatentLoader
     from pippin.recipes.table import get_recipe
     from pippin.runs.components import Components
@@ -157,6 +160,8 @@ def _trainer(options: argparse.Namespace) -> tuple[Any, Iterator[Any]]:
     if options.batch_size:
         train = replace(train, batch_size=options.batch_size)
     recipe = replace(recipe, train=train)
+    for path, value in options.set or ():
+        recipe = replace_at(recipe, path, json.loads(value))
     components = Components(recipe, Console(quiet=True))
     classes = len(components.train_source.class_names)
     components.moments = SyntheticMoments(components.latent_shape, classes, 1024)

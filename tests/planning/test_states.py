@@ -29,7 +29,7 @@ from pippin.planning.memory import (
 from pippin.recipes.table import get_recipe
 from pippin.runs.components import Components
 from pippin.training.averaging.config import ImagesHalfLife
-from pippin.training.optimizer import orthogonalise
+from pippin.training.muon import orthogonalise
 from pippin.types import TextFeatures
 
 

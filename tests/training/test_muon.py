@@ -8,9 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pippin.config import ConfigError
 from pippin.rng import normal
-from pippin.training import optimizer as optimizer_module
+from pippin.training import muon as muon_module
 from pippin.training.config import TrainConfig
-from pippin.training.optimizer import (
+from pippin.training.muon import (
     COEFFICIENTS,
     ITERATIONS,
     STEP_SIZE,
@@ -142,10 +142,10 @@ def test_only_fp32_iterations_use_gram_matrices(monkeypatch: pytest.MonkeyPatch)
     def step(dtype: torch.dtype | None) -> None:
         weight = nn.Parameter(torch.zeros(4, 12))
         weight.grad = normal((4, 12), "noise", 7)
-        monkeypatch.setattr(optimizer_module, "iteration_dtype", lambda device: dtype)
+        monkeypatch.setattr(muon_module, "iteration_dtype", lambda device: dtype)
         Muon([weight], lr=0.1, gram=True).step()
 
-    monkeypatch.setattr(optimizer_module, "orthogonalise", spy)
+    monkeypatch.setattr(muon_module, "orthogonalise", spy)
     step(None)
     step(torch.bfloat16)
     assert used == [(None, True), (torch.bfloat16, False)]

@@ -7,7 +7,8 @@ import pytest
 import torch
 from small_trainer import CONFIG, batches, make_trainer
 
-from pippin.training.optimizer import Muon, lr_multiplier
+from pippin.training.muon import Muon
+from pippin.training.optimizer import lr_multiplier
 
 SCHEDULE = replace(CONFIG, images=100, batch_size=10, warmup_images=20, decay_share=0.2)
 

@@ -143,6 +143,7 @@ def _settings(recipe: Recipe, config: BenchConfig) -> dict[str, Any]:
     work = {
         "train.workers": train.workers,
         "train.muon_gram": train.muon_gram,
+        "train.muon_precision": train.muon_precision,
         "train.gradient_checkpointing": train.gradient_checkpointing,
         "train.micro_batch_size": train.micro_batch_size,
         "cache.enabled": recipe.cache.enabled,

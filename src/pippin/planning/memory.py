@@ -21,7 +21,8 @@ from pippin.model import LatentDenoiser, sampled_parameters
 from pippin.recipes.recipe import Recipe, Shape, latent_layout
 from pippin.training.blocks import checkpoint_blocks
 from pippin.training.config import TrainConfig
-from pippin.training.optimizer import ITERATIONS, Muon, build_optimizers, state_bytes
+from pippin.training.muon import ITERATIONS, Muon
+from pippin.training.optimizer import build_optimizers, state_bytes
 from pippin.training.repa.config import NO_REPA, RepaConfig
 from pippin.training.repa.projector import add_projector, planned_width
 from pippin.types import stack_controls
@@ -272,7 +273,7 @@ def training_states(model: LatentDenoiser, train: TrainConfig) -> States:
 
 
 def orthogonalise_flops(rows: int, columns: int) -> int:
-    """FLOPs of :func:`pippin.training.optimizer.orthogonalise`: with m the smaller side and n the
+    """FLOPs of :func:`pippin.training.muon.orthogonalise`: with m the smaller side and n the
     other, an iteration multiplies (m, n) (n, m), (m, m) (m, m) and (m, m) (m, n)."""
     m, n = sorted((rows, columns))
     return ITERATIONS * (4 * m * m * n + 2 * m * m * m)

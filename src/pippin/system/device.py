@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Device and precision of a run."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 import torch
@@ -46,3 +47,10 @@ def autocast(
     """
     enabled = precision == "bf16"
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=cache)
+
+
+def cpu_has_bf16_units() -> bool:
+    """Whether an x86 CPU multiplies bf16 matrices in hardware (AVX512-BF16 or AMX). False for
+    other CPUs, which were not measured, and for a torch that does not report it."""
+    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))

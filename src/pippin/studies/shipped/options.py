@@ -16,7 +16,7 @@ from pippin.studies.agreement import RankAgreement
 from pippin.studies.contrasts import Contrast, Prediction
 from pippin.studies.shipped.transfer import OTHER_DATA
 from pippin.studies.study import Study
-from pippin.training.config import TrackerName
+from pippin.training.config import MuonPrecision, TrackerName
 
 DEFAULT_FEATURES = "efflite0"
 """Features of the metrics of shipped studies, and suffix of these metrics' names."""
@@ -34,6 +34,8 @@ class TrainMachine:
     """torch.compile each block."""
     muon_gram: bool | None = None
     """Iterate Muon on Gram matrices, on CPUs: two thirds of the FLOPs, other rounding."""
+    muon_precision: MuonPrecision | None = None
+    """Precision of Muon's iteration: auto, fp32 or bf16."""
     device: str | None = None
     """auto, cpu, cuda, cuda:1, ..."""
     workers: int | None = None

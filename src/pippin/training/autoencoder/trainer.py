@@ -33,7 +33,8 @@ from pippin.training.autoencoder.state import STATE_FILE, RunState, read_state, 
 from pippin.training.ema import EMA
 from pippin.training.log import RunLog, RunningMeans
 from pippin.training.monitor import reaches
-from pippin.training.optimizer import Muon, schedule_position, set_learning_rates
+from pippin.training.muon import Muon
+from pippin.training.optimizer import schedule_position, set_learning_rates
 from pippin.training.state import restore_state, save_state
 from pippin.training.trackers import TensorBoard
 from pippin.types import Images
