@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Transformer block with adaLN-zero (Peebles & Xie 2023), and its parts: modulation and MLPs."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -11,6 +13,17 @@ from pippin.nn.config import BlockLayers, NormName
 from pippin.nn.initialise import Init, Linear, normal, xavier, zeros
 from pippin.nn.norms import token_norm
 from pippin.nn.rotary import Rotary
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU in the tanh approximation: x (1 + tanh u) / 2, u = sqrt(2 / pi) (x + 0.044715 x^3).
+
+    Compiled for a CPU it is x sigmoid(2 u), the same function up to rounding: exp takes a third of
+    the time of tanh there.
+    """
+    if x.device.type == "cpu" and torch.compiler.is_compiling():
+        return x * torch.sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
+    return F.gelu(x, approximate="tanh")
 
 
 class MLP(nn.Module):
@@ -37,7 +50,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens _"]:
         """Apply to each token."""
-        return self.linear_out(F.gelu(self.linear_in(x), approximate="tanh"))
+        return self.linear_out(gelu_tanh(self.linear_in(x)))
 
 
 class SwiGLU(nn.Module):

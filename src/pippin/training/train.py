@@ -29,6 +29,7 @@ from pippin.runs.latents import LATENTS, check_latents, rms_note, stored_latents
 from pippin.runs.prepare import builders_of
 from pippin.runs.provenance import current_inputs
 from pippin.runs.storage.average_snapshots import remove_later_snapshots
+from pippin.system.compiled_code import keep_compiled_code
 from pippin.system.files import remove_temporary_files
 from pippin.system.lock import folder_lock
 from pippin.system.text import print_above_progress
@@ -351,6 +352,7 @@ def build_trainer(
         add_projector(model, repa, feature_width(repa), recipe.seed)
     checkpoint_blocks(model.denoiser.blocks, recipe.train.gradient_checkpointing)
     if recipe.train.compile:
+        keep_compiled_code(Path(components.located.cache.folder))
         compile_blocks(recipe.denoiser, model.denoiser.blocks, num_shapes=_num_shapes(recipe))
     return Trainer(
         model,
