@@ -7,7 +7,10 @@
 
 Each tree trains the same recipe on made-up latents in a process of its own, and the two take
 turns, so that other programs of the machine weigh on both. By default the recipe is that of the
-studies at scale cpu. --muon-gram and --compile apply to the second tree only.
+studies at scale cpu. --muon-gram, --compile and --set apply to the second tree only, which may be
+the same as the first:
+
+    python scripts/compare_sources.py src src --muon-gram --set train.muon_precision bf16
 """
 
 import argparse
@@ -39,7 +42,7 @@ def main() -> int:
     shared = ["--batch-size", str(options.batch_size), "--threads", str(options.threads)]
     shared += ["--recipe", options.recipe] if options.recipe else []
     chosen = [f"--{name}" for name in ("muon-gram", "compile") if getattr(options, _dest(name))]
-    chosen += [word for setting in options.set or () for word in ("--set", *setting)]
+    chosen += [word for setting in options.set for word in ("--set", *setting)]
     processes = [
         _start(options.before, shared, options.threads),
         _start(options.after, [*shared, *chosen], options.threads),
@@ -80,7 +83,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--muon-gram", action="store_true")
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--set", nargs=2, action="append", metavar=("SETTING", "VALUE"))
+    parser.add_argument(
+        "--set",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("SETTING", "VALUE"),
+        help="a setting of the recipe, such as train.precision bf16",
+    )
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     return parser
 
@@ -160,8 +170,8 @@ def _trainer(options: argparse.Namespace) -> tuple[Any, Iterator[Any]]:
     if options.batch_size:
         train = replace(train, batch_size=options.batch_size)
     recipe = replace(recipe, train=train)
-    for path, value in options.set or ():
-        recipe = replace_at(recipe, path, json.loads(value))
+    for path, text in options.set:
+        recipe = replace_at(recipe, path, _value(text))
     components = Components(recipe, Console(quiet=True))
     classes = len(components.train_source.class_names)
     components.moments = SyntheticMoments(components.latent_shape, classes, 1024)
@@ -170,6 +180,14 @@ def _trainer(options: argparse.Namespace) -> tuple[Any, Iterator[Any]]:
         components.moments, components.autoencoder, batch_size=train.batch_size, seed=0, workers=0
     )
     return trainer, iter(loader)
+
+
+def _value(text: str) -> Any:
+    """Value of a setting: JSON, or the text itself."""
+    try:
+        return json.loads(text.lower() if text in ("True", "False") else text)
+    except ValueError:
+        return text
 
 
 @contextmanager

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from pippin.nn import attention
-from pippin.nn.attention import _explicit, _fused, attend
-from pippin.nn.blocks import AdaLNBlock, ModulatedOutput, SwiGLU, modulate
+from pippin.nn.attention import FUSED_FROM_KEYS_FP32, _explicit, _fused, attend
+from pippin.nn.blocks import AdaLNBlock, ModulatedOutput, SwiGLU, gelu_tanh, modulate
 from pippin.nn.config import BlockLayers
 from pippin.nn.embeddings import (
     DATA_TIME,
@@ -118,17 +118,27 @@ def test_a_table_first_asked_for_while_sampling_serves_training():
     assert not table.is_inference()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_attention_takes_the_quicker_kernel_of_the_cpu(dtype, monkeypatch):
-    used = []
+@pytest.mark.parametrize(
+    ("dtype", "compiled", "keys", "kernel"),
+    [
+        (torch.float32, False, 5, "_fused"),
+        (torch.float32, True, 5, "_explicit"),
+        (torch.float32, True, FUSED_FROM_KEYS_FP32, "_fused"),
+        (torch.bfloat16, False, 5, "_explicit"),
+        (torch.bfloat16, True, FUSED_FROM_KEYS_FP32, "_explicit"),
+    ],
+)
+def test_attention_takes_the_quicker_kernel_of_the_cpu(dtype, compiled, keys, kernel, monkeypatch):
+    expected, used = kernel, []
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiled)
     for name in ("_explicit", "_fused"):
         kernel = getattr(attention, name)
         monkeypatch.setattr(
             attention, name, lambda *a, n=name, f=kernel: (used.append(n), f(*a))[1]
         )
-    q, k, v = (heads(5, seed).to(dtype) for seed in range(3))
+    q, k, v = (heads(keys, seed).to(dtype) for seed in range(3))
     result = attend(q, k, v)
-    assert used == ["_explicit" if dtype == torch.bfloat16 else "_fused"]
+    assert used == [expected]
     exact = _explicit(q.double(), k.double(), v.double(), None).transpose(1, 2).flatten(2)
     tolerance = 1e-6 if dtype == torch.float32 else 2e-2
     torch.testing.assert_close(result.double(), exact, atol=tolerance, rtol=0)
@@ -139,6 +149,20 @@ def test_modulation_rounds_for_the_layer_and_not_the_stream():
     shift, scale = torch.zeros(2, 8), torch.ones(2, 8)
     assert modulate(x, shift.bfloat16(), scale.bfloat16()).dtype == torch.bfloat16
     assert modulate(x.double(), shift.double(), scale.double()).dtype == torch.float64
+
+
+def test_compiled_gelu_is_the_same_function(monkeypatch):
+    """Values to 1e-6 and derivatives to 5e-6 of those in fp64, also where exp overflows."""
+    x = torch.cat([torch.linspace(-8, 8, 1001), torch.tensor([-1e4, -100.0, 100.0, 1e4])])
+    exact, single = x.double().requires_grad_(), x.clone().requires_grad_()
+    reference = F.gelu(exact, approximate="tanh")
+    reference.sum().backward()
+    assert torch.equal(gelu_tanh(x), F.gelu(x, approximate="tanh"))
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    result = gelu_tanh(single)
+    result.sum().backward()
+    torch.testing.assert_close(result.double(), reference, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(single.grad.double(), exact.grad, atol=5e-6, rtol=5e-6)
 
 
 def test_swiglu_gates_with_its_first_rows():

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Devices by name, and exact fp32."""
 
+import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from pippin.system.device import resolve_device, to_device
+from pippin.system.device import cpu_has_bf16_units, resolve_device, to_device
 
 
 def test_convolutions_in_fp32_are_not_rounded_to_tf32(monkeypatch):
@@ -46,3 +48,33 @@ def test_on_the_cpu_nothing_is_copied():
 def test_a_missing_device_is_refused():
     with pytest.raises(ValueError, match=r"device 'cuda:77' cannot be used .*try auto or cpu"):
         resolve_device("cuda:77")
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or not Path("/proc/cpuinfo").exists(),
+    reason="needs Linux on an x86 CPU",
+)
+def test_bf16_units_are_those_that_the_system_lists():
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    listed = not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+    assert cpu_has_bf16_units() == (listed and hasattr(torch.cpu, "get_capabilities"))
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx512_bf16": False, "amx_bf16": False}, False),
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"bf16": True}, False),  # Arm: not measured
+        ({}, False),
+    ],
+)
+def test_bf16_units_by_capability(capabilities, expected, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert cpu_has_bf16_units() is expected
+
+
+def test_an_older_torch_reports_no_bf16_units(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert cpu_has_bf16_units() is False

@@ -26,6 +26,7 @@ from pippin.training.muon import (
     iteration_dtype,
     orthogonalise,
     orthogonalise_stack,
+    unused_precision,
 )
 
 
@@ -70,6 +71,8 @@ def test_precisions_that_iterate_in_bf16(
     assert [name for name, dtype in dtypes.items() if dtype is None] == [
         name for name in precisions if name not in in_bf16
     ]
+    noted = [name for name in precisions if unused_precision(place, name) is not None]
+    assert noted == (["bf16"] if "bf16" not in in_bf16 else [])
 
 
 def test_in_bf16_the_orthogonal_factor_of_any_scale_agrees_to_5_percent_of_its_norm() -> None:

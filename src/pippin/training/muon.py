@@ -45,6 +45,16 @@ def iteration_dtype(device: torch.device, precision: MuonPrecision = "auto") -> 
     return torch.bfloat16 if wanted and not emulated else None
 
 
+def unused_precision(device: torch.device, precision: MuonPrecision) -> str | None:
+    """Note for a log where bf16 was asked for and fp32 is used; None where it is as asked."""
+    if precision != "bf16" or iteration_dtype(device, precision) is not None:
+        return None
+    return (
+        "train.muon_precision bf16 stays fp32: torch reports no bf16 units of this CPU "
+        "(AVX512-BF16 or AMX), and without them bf16 is slower"
+    )
+
+
 def orthogonalise(
     matrix: Float[Tensor, "rows columns"], dtype: torch.dtype | None = None, *, gram: bool = False
 ) -> Float[Tensor, "rows columns"]:

@@ -39,6 +39,7 @@ from pippin.training.initial_weights import load_initial_weights
 from pippin.training.log import RunLog
 from pippin.training.loop import Trainer
 from pippin.training.monitor import Periodic
+from pippin.training.muon import unused_precision
 from pippin.training.preview_prompts import check_preview_prompts, encode_preview_prompts
 from pippin.training.progress import TrainingProgress, print_header
 from pippin.training.quality import check_quality, quality_monitor
@@ -285,6 +286,8 @@ def _prepare_trainer(
     inputs = with_null_mask(inputs, model)
     record = state_entry(inputs) | recorded_encoder(start)
     trainer = build_trainer(components, run.path, world, model, lineage, record)
+    if note := unused_precision(components.device, components.recipe.train.muon_precision):
+        print_above_progress(components.console, note)
     if start is not None:
         trainer.restore(start, verified=True)
         print_above_progress(
