@@ -91,6 +91,7 @@ CASES = {
     "jit-text": (JiTConfig(**JIT, context_start=1, qk_norm=False), text(pooled=7)),
     "ddt-modulation": (DDTConfig(**DDT), MODULATION),
     "ddt-attention": (DDTConfig(**DDT, cross_attention=True), ATTENTION),
+    "ddt-wide": (DDTConfig(**DDT, decoder_width=48, decoder_heads=4), MODULATION),
     "ddt-text": (DDTConfig(**DDT, cross_attention=True, qk_norm=False), text()),
 }
 NO_GRADIENT = (

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pippin.conditioning.config import LabelSemantic
-from pippin.config import ConfigError
+from pippin.config import ConfigError, protocol
 from pippin.denoisers.ddt.config import DDTConfig, ddt
 from pippin.denoisers.ddt.model import DDT
 from pippin.denoisers.jit.config import JiTConfig, jit
@@ -85,15 +85,41 @@ def test_positions_of_ddt_cover_one_range_on_every_grid():
     """Row and column positions are linspace(0, 16, side); pairs alternate, the column first, with
     frequencies 10000^(-4 k / head width)."""
     denoiser = DDT(DDTConfig(**SMALL, encoder_depth=1), 3)
-    rotary = denoiser._rotary(torch.zeros(1, 3, 6, 10))
+    rotary = denoiser._rotary(torch.zeros(1, 3, 6, 10), 8)
     rows, columns = torch.linspace(0, 16, 3), torch.linspace(0, 16, 5)
     column, row = columns.repeat(3), rows.repeat_interleave(5)
     slow = 10000.0 ** (-4 / 8)
     angles = torch.stack([column, row, column * slow, row * slow], dim=1)
     torch.testing.assert_close(rotary.cos, angles.cos(), atol=1e-5, rtol=0)
     torch.testing.assert_close(rotary.sin, angles.sin(), atol=1e-5, rtol=0)
-    alone = denoiser._rotary(torch.zeros(1, 3, 2, 2))  # one patch: no division by zero
+    alone = denoiser._rotary(torch.zeros(1, 3, 2, 2), 8)  # one patch: no division by zero
     assert torch.equal(alone.sin, torch.zeros(1, 4))
+
+
+def test_a_wide_decoder_reads_a_projected_state():
+    config = DDTConfig(**SMALL, encoder_depth=2, decoder_width=32, decoder_heads=4)
+    denoiser = built(DDT(config, 3))
+    x, conditions = numbers(2, 3, 4, 8), embedded()
+    state = denoiser.encode(x, conditions)
+    assert state.shape == (2, 8, 32) and config.shape_text == "2 x 16 + 1 x 32"
+    assert torch.equal(denoiser.decode(x, state), denoiser(x, conditions).mean)
+
+    narrow = built(DDT(DDTConfig(**SMALL, encoder_depth=2), 3))
+    encoder = {
+        name: value
+        for name, value in denoiser.state_dict().items()
+        if name.startswith(("patches.encoder", "blocks.0", "blocks.1"))
+    }
+    narrow.load_state_dict(encoder, strict=False)  # the encoder is that of any DDT
+    torch.testing.assert_close(denoiser.project_state(narrow.encode(x, conditions)), state)
+
+
+def test_the_default_decoder_has_the_fingerprint_and_tensors_of_before():
+    config = DDTConfig(**SMALL, encoder_depth=1)
+    assert not {"decoder_width", "decoder_heads"} & set(protocol(config))
+    assert not any("project_state" in name for name in DDT(config, 3).state_dict())
+    same = replace(config, decoder_width=WIDTH, decoder_heads=2)
+    assert DDT(same, 3).state_dict().keys() == DDT(config, 3).state_dict().keys()
 
 
 def test_channel_patches_are_the_inverse_of_patches():
@@ -110,6 +136,8 @@ def test_channel_patches_are_the_inverse_of_patches():
         (DDTConfig, {"encoder_depth": 3}, "encoder_depth must be below denoiser.depth"),
         (DDTConfig, {"encoder_depth": 1, "base_grid": 8}, "leave it out; got 8"),
         (DDTConfig, {"encoder_depth": 1, "width": 12}, "multiple of 4 for rotary"),
+        (DDTConfig, {"encoder_depth": 1, "decoder_width": 20}, "decoder_width must be a multiple"),
+        (DDTConfig, {"encoder_depth": 1, "decoder_heads": 8}, "got 16 and 8: give --denoiser"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(config, settings, match):

@@ -2,13 +2,14 @@
 """Configuration of DDT, and its sizes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pippin.config import ConfigError
 from pippin.denoisers.config import SIZES, SizeName, TransformerConfig
 from pippin.nn.config import BlockLayers
 from pippin.settings.bounds import at_least
+from pippin.settings.marks import PROTOCOL_IF_CHANGED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,11 @@ class DDTConfig(TransformerConfig):
     qk_norm: bool = True
     encoder_depth: int
     """Number of blocks of the condition encoder; the others are the velocity decoder."""
+    decoder_width: int | None = field(default=None, metadata=PROTOCOL_IF_CHANGED)
+    """Width of the velocity decoder, or None: that of the encoder. A decoder of few, wide blocks
+    is the DDT head of Zheng et al. 2025 for latents of many channels."""
+    decoder_heads: int | None = field(default=None, metadata=PROTOCOL_IF_CHANGED)
+    """Attention heads of the velocity decoder, or None: as many as in the encoder."""
     cross_attention: bool = False
     """Add cross-attention to condition tokens in the blocks of the encoder; our addition."""
 
@@ -31,7 +37,14 @@ class DDTConfig(TransformerConfig):
                 "denoiser.encoder_depth must be below denoiser.depth, which counts the blocks of "
                 f"encoder and decoder; got {self.encoder_depth} and {self.depth}"
             )
+        at_least(self, "denoiser", 1, "decoder_width", "decoder_heads")
         self.check_rotary()
+        if self.decoder_dimensions[0] % (4 * self.decoder_dimensions[1]):
+            raise ConfigError(
+                "denoiser.decoder_width must be a multiple of 4 times denoiser.decoder_heads for "
+                f"rotary positions; got {self.decoder_dimensions[0]} and "
+                f"{self.decoder_dimensions[1]}: give --denoiser.decoder-heads N"
+            )
         if self.base_grid is not None:
             raise ConfigError(
                 "denoiser.base_grid has no use in ddt, whose positions cover the same range on "
@@ -41,6 +54,11 @@ class DDTConfig(TransformerConfig):
     def with_tokens(self) -> "DDTConfig":
         """The denoiser with cross-attention."""
         return replace(self, cross_attention=True)
+
+    @property
+    def decoder_dimensions(self) -> tuple[int, int]:
+        """Width and number of heads of the velocity decoder."""
+        return self.decoder_width or self.width, self.decoder_heads or self.num_heads
 
     @property
     def encoder_layers(self) -> BlockLayers:
@@ -69,8 +87,11 @@ class DDTConfig(TransformerConfig):
 
     @property
     def shape_text(self) -> str:
-        """Depths of encoder and decoder, and width."""
-        return f"{self.encoder_depth} + {self.depth - self.encoder_depth} x {self.width}"
+        """Depths of encoder and decoder, and width, or both widths."""
+        first, second = self.encoder_depth, self.depth - self.encoder_depth
+        if self.decoder_dimensions[0] != self.width:
+            return f"{first} x {self.width} + {second} x {self.decoder_width}"
+        return f"{first} + {second} x {self.width}"
 
     def with_grid(self, side: int, base: int) -> "DDTConfig":
         """The same: positions cover one range on every grid."""
