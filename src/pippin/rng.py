@@ -25,7 +25,8 @@ Stream = Literal[
     "scene",  # (seed, scene, attempt): what an image of shapes shows
     "size",  # (seed, image): original size
     "view",  # (seed, image, view): tone, crop, flip
-    "posterior",  # (seed, step): which latent of the autoencoder's posterior
+    "posterior",  # (seed, step): which latent of the autoencoder's posterior; for a decoder of
+    # features its noise, and with "scale" the level of that noise
     "time",  # (seed, step)
     "noise",  # (seed, step)
     "drop",  # (seed, step)

@@ -10,7 +10,7 @@ from pippin import rng
 from pippin.conditioning.config import ConditioningConfig
 from pippin.config import ConfigError
 from pippin.diffusion.config import DiffusionConfig
-from pippin.diffusion.rescale import RescaledSchedule, build_schedule
+from pippin.diffusion.rescale import RescaledSchedule, build_schedule, rescale_for_numbers
 from pippin.diffusion.schedules import make_schedule
 from pippin.objective import Objective, draw_step
 
@@ -129,3 +129,16 @@ def test_training_noises_as_the_schedule_that_sampling_has_says():
         step=0,
     )
     assert torch.equal(drawn.t, plain.t)
+
+
+def test_the_rule_for_latents_of_many_channels_is_a_shift_of_time():
+    """t' = s t / (1 + (s - 1) t) with s = sqrt(m / 4096) (Zheng et al. 2025), here for 768 x 16 x
+    16 numbers: s^2 = 48."""
+    s = rescale_for_numbers(768 * 16 * 16)
+    assert s**2 == pytest.approx(48)
+    assert rescale_for_numbers(4 * 32 * 32) == 1
+    schedule = build_schedule(DiffusionConfig(schedule="flow", prediction="flow", rescale=s))
+    u = torch.linspace(0, 1, 11, dtype=torch.float64)
+    torch.testing.assert_close(schedule.sigma(1000 * u), s * u / (1 + (s - 1) * u))
+    with pytest.raises(ValueError, match="at least one number; got 0 and 4096"):
+        rescale_for_numbers(0)

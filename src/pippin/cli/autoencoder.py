@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 USAGE = """usage: pippin autoencoder train [--out DIR] [options]
        pippin autoencoder measure [--autoencoder.source SOURCE] [options]
 
-Train a small KL autoencoder, or measure the reconstruction of held-out images.
+Train a small KL autoencoder, or a decoder of frozen features, or measure the reconstruction of
+held-out images.
 `pippin autoencoder VERB --help` shows all settings."""
 AFFINE_IMAGES = 512
 """Number of training views for the latent statistics."""
@@ -36,7 +37,8 @@ class TrainAutoencoderCommand:
     resume: bool = False
     """Resume the run in DIR/run."""
     half_precision: bool = True
-    """Store the weights in fp16; loading casts them to fp32."""
+    """Store the weights in fp16; loading casts them to fp32. A frozen encoder stays in fp32, and
+    its decoder with it."""
     train: AutoencoderTrainConfig = field(default_factory=AutoencoderTrainConfig)
     data: DataConfig = field(default_factory=OpenMojiConfig)
     """Images: OpenMoji, or with --data.path FOLDER a custom data set. Every epoch draws new sizes,
@@ -183,7 +185,8 @@ def _finish(command: TrainAutoencoderCommand, trainer: "AutoencoderTrainer") -> 
     network = trainer.ema_network()
     batches = AFFINE_IMAGES // command.train.batch_size + 1
     affine = measure_affine(network, islice(training_batches(command, 0), batches))
-    dtype = torch.float16 if command.half_precision else torch.float32
+    half = command.half_precision and not command.train.representation.enabled
+    dtype = torch.float16 if half else torch.float32
     Autoencoder(network, affine).save(command.out, dtype=dtype)
     loaded = Autoencoder.from_folder(command.out)
     figures = {

@@ -16,6 +16,10 @@ OutputField = Literal["latent_dist", "latent", "latents"]
 
 PIXEL_CLASS = "PixelNetwork"
 """Class in config.json of the identity, see :mod:`pippin.encoders.pixels`."""
+REPRESENTATION_CLASS = "RepresentationNetwork"
+"""Class in config.json of :mod:`pippin.encoders.representation.network`."""
+OWN_CLASSES = (PIXEL_CLASS, REPRESENTATION_CLASS)
+"""Classes that are pippin's, not diffusers'."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +151,12 @@ CLASSES: dict[str, AutoencoderClass] = {
             factor=_levels("block_out_channels", 1),
             output="latent",
         ),
+        AutoencoderClass(
+            name=REPRESENTATION_CLASS,
+            channels=_setting("latent_channels"),
+            factor=_levels("block_out_channels"),
+            output="latent",
+        ),
     )
 }
 """Class name in config.json -> class."""
@@ -172,7 +182,7 @@ def find_class(settings: Settings) -> AutoencoderClass:
 
 def supported_classes() -> list[str]:
     """Names of the supported classes of diffusers."""
-    return [name for name in CLASSES if name != PIXEL_CLASS]
+    return [name for name in CLASSES if name not in OWN_CLASSES]
 
 
 def read_layout(settings: Settings) -> LatentLayout:

@@ -2,10 +2,11 @@
 """Configuration of autoencoders, text encoders and autoencoder training."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from pippin.config import Config, ConfigError
+from pippin.encoders.representation.config import NO_REPRESENTATION, RepresentationConfig
 from pippin.settings.bounds import above, at_least
 from pippin.settings.marks import NOT_PROTOCOL, PROTOCOL_IF_CHANGED, added_later
 
@@ -23,8 +24,8 @@ class AutoencoderConfig(Config):
 
     source: str = "pippin/openmoji-f4"
     """Name of a shipped autoencoder, which starts with pippin/, or a local folder or hub name of a
-    class of diffusers, such as AutoencoderKL or AutoencoderDC. pippin/pixels is the identity:
-    latents are pixels."""
+    class of diffusers, such as AutoencoderKL or AutoencoderDC, or a folder of pippin
+    autoencoder train. pippin/pixels is the identity: latents are pixels."""
     revision: str | None = None
     """Hub revision."""
     normalisation: Literal["weights", "measured"] = field(
@@ -88,7 +89,8 @@ class TextConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderTrainConfig(Config):
-    """Training of a small KL autoencoder. Lengths are in images."""
+    """Training of a small KL autoencoder, or of the decoder of a representation autoencoder.
+    Lengths are in images."""
 
     images: int = 24_000
     """Length of the run, in images."""
@@ -116,6 +118,10 @@ class AutoencoderTrainConfig(Config):
     norm_groups: int = 1
     """Number of groups of every GroupNorm; divides all of ``block_channels``."""
     latent_channels: int = 4
+    representation: RepresentationConfig = field(
+        default=NO_REPRESENTATION, metadata=PROTOCOL_IF_CHANGED
+    )
+    """Frozen encoder of features instead of a trained one."""
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: autocast of convolutions. Slower than fp32 on a CPU without bf16 units."""
@@ -137,3 +143,15 @@ class AutoencoderTrainConfig(Config):
                 "train.block_channels must be at least one number, all multiples of "
                 f"train.norm_groups; got {channels} and {groups}"
             )
+        if self.representation.enabled:
+            self._refuse_without_effect("latent_channels", "kl_weight", "scale_weight")
+
+    def _refuse_without_effect(self, *names: str) -> None:
+        defaults = {f.name: f.default for f in fields(self)}
+        for name in names:
+            if getattr(self, name) != defaults[name]:
+                raise ConfigError(
+                    f"train.{name} has no effect with train.representation.encoder "
+                    f"{self.representation.encoder}: the encoder is frozen and the loss is the "
+                    f"error of pixels; got {getattr(self, name)}: leave it out"
+                )

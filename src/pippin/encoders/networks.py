@@ -13,9 +13,17 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from pippin.encoders.classes import CLASSES, PIXEL_CLASS, AutoencoderClass, find_class
+from pippin.encoders.classes import (
+    CLASSES,
+    OWN_CLASSES,
+    PIXEL_CLASS,
+    REPRESENTATION_CLASS,
+    AutoencoderClass,
+    find_class,
+)
 from pippin.encoders.normalisation import ARCHITECTURE
 from pippin.encoders.pixels import PixelNetwork
+from pippin.encoders.representation.network import read_representation
 from pippin.encoders.source import damaged, read_config
 from pippin.system.weight_checks import (
     check_finite,
@@ -29,7 +37,7 @@ from pippin.types import Moments, Pixels
 
 LOAD_ERRORS = (OSError, TypeError, ValueError, ArithmeticError, RuntimeError)
 """Errors that diffusers raises for a damaged config.json or damaged weights."""
-LISTED_CLASSES = ("AutoencoderKL", PIXEL_CLASS)
+LISTED_CLASSES = ("AutoencoderKL", *OWN_CLASSES)
 """Classes whose settings of the architecture are :data:`ARCHITECTURE`."""
 NO_ARCHITECTURE = (
     *("scaling_factor", "shift_factor", "latents_mean", "latents_std"),  # the affine
@@ -130,6 +138,8 @@ def load_network(folder: Path) -> nn.Module:
     kind = find_class(config)
     if kind is CLASSES[PIXEL_CLASS]:
         return PixelNetwork()
+    if kind is CLASSES[REPRESENTATION_CLASS]:
+        return read_representation(folder, config)
     refuse_quantisation(config, str(folder))
     _refuse_unknown(folder, config, kind)
     files = find_weights(folder)

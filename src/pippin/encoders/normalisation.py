@@ -28,7 +28,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor
 
-from pippin.encoders.classes import PIXEL_CLASS, find_class
+from pippin.encoders.classes import OWN_CLASSES, find_class
 from pippin.encoders.source import WEIGHTS_FILE, read_config, read_metadata
 from pippin.system.formats import check_versioned_json, parse_json, with_checksum
 from pippin.system.tensors import typed_digest
@@ -198,7 +198,7 @@ def read_affine(folder: Path) -> Affine:
 
     settings = read_config(folder)
     kind = find_class(settings)
-    config = class_defaults(kind) | settings if kind.name != PIXEL_CLASS else settings
+    config = class_defaults(kind) | settings if kind.name not in OWN_CLASSES else settings
     try:
         metadata = read_metadata(folder)
         channels = kind.layout(config).channels

@@ -4,6 +4,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
@@ -13,6 +14,7 @@ from torch import Tensor
 from pippin.config import Config
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.normalisation import Affine, to_pixels
+from pippin.encoders.representation.network import RepresentationNetwork
 from pippin.types import Images, ImageStream, Moments
 
 CONSTANT = 1e-8
@@ -129,7 +131,7 @@ WHITE = 255
 
 
 @torch.no_grad()
-def measure_affine(network: AutoencoderKL, batches: ImageStream) -> Affine:
+def measure_affine(network: AutoencoderKL | RepresentationNetwork, batches: ImageStream) -> Affine:
     """Mean and standard deviation of each raw latent channel over images and positions.
 
     The variance is that of a posterior sample: the variance of the means plus the mean of the
@@ -141,8 +143,13 @@ def measure_affine(network: AutoencoderKL, batches: ImageStream) -> Affine:
     device = next(network.parameters()).device
     total, count = torch.zeros(2, network.config.latent_channels, dtype=torch.float64), 0
     for images in batches:
-        posterior = network.encode(to_pixels(images.to(device))).latent_dist
-        mean, var = posterior.mean.double().cpu(), posterior.var.double().cpu()
+        output: Any = network.encode(to_pixels(images.to(device)))
+        if isinstance(network, RepresentationNetwork):
+            mean = output.latent.double().cpu()
+            var = torch.zeros_like(mean)
+        else:
+            posterior = output.latent_dist
+            mean, var = posterior.mean.double().cpu(), posterior.var.double().cpu()
         total += torch.stack([mean.sum((0, 2, 3)), (mean**2 + var).sum((0, 2, 3))])
         count += mean[:, 0].numel()
     if not count:

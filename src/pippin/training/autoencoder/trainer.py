@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training of a small KL autoencoder on any images.
+"""Training of a small KL autoencoder, or of a decoder of frozen features, on any images.
 
 Progress is counted in images. A killed run resumes from the last checkpoint with bit-identical
 results, because data and noise are keyed by position. Schedule position, EMA, optimizer state,
@@ -17,18 +17,26 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor
+from diffusers.models.autoencoders.vae import Decoder
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pippin.config import protocol
 from pippin.encoders.config import AutoencoderTrainConfig
 from pippin.encoders.normalisation import to_pixels
+from pippin.encoders.representation.network import RepresentationNetwork
 from pippin.rng import generator, normal
 from pippin.settings.marks import legacy_defaults
 from pippin.system.device import autocast, resolve_device, to_device
 from pippin.system.files import make_folder, remove_temporary_files
 from pippin.system.signals import StopRequest, TrainingStoppedError
-from pippin.training.autoencoder.loss import autoencoder_loss
+from pippin.training.autoencoder.loss import AutoencoderLoss, autoencoder_loss
+from pippin.training.autoencoder.representation import (
+    assembled,
+    build_feature_decoder,
+    build_frozen_encoder,
+    representation_loss,
+)
 from pippin.training.autoencoder.state import STATE_FILE, RunState, read_state, write_state
 from pippin.training.ema import EMA
 from pippin.training.log import RunLog, RunningMeans
@@ -37,7 +45,7 @@ from pippin.training.muon import Muon
 from pippin.training.optimizer import schedule_position, set_learning_rates
 from pippin.training.state import restore_state, save_state
 from pippin.training.trackers import TensorBoard
-from pippin.types import Images
+from pippin.types import Images, Pixels
 
 CONTENT = "data.content"
 """Key of the hash of the images among the data settings."""
@@ -82,7 +90,7 @@ def lr_multiplier(config: AutoencoderTrainConfig, step: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def build_optimizers(network: AutoencoderKL, config: AutoencoderTrainConfig) -> list[Optimizer]:
+def build_optimizers(network: nn.Module, config: AutoencoderTrainConfig) -> list[Optimizer]:
     """Build Muon for convolution weights, and Adam for biases and normalisation gains."""
     matrices = [p for p in network.parameters() if p.ndim > 1]
     vectors = [p for p in network.parameters() if p.ndim == 1]
@@ -115,8 +123,9 @@ class AutoencoderTrainer:
         data: Mapping[str, Any] | None = None,
     ) -> None:
         self.config, self.folder, self.data = config, folder, dict(data or {})
-        self.network = build_network(config).to(resolve_device(config.device)).train()
-        self.device = next(self.network.parameters()).device
+        self.device = resolve_device(config.device)
+        self.encoder = build_frozen_encoder(config, self.device)
+        self.network = self._build().to(self.device).train()
         self.optimizers = build_optimizers(self.network, config)
         self.ema = EMA(self.network, config.ema_share * config.images)
         self.step_count = 0
@@ -180,15 +189,8 @@ class AutoencoderTrainer:
         pixels = to_pixels(to_device(images, self.device)).contiguous(
             memory_format=torch.channels_last
         )
-        noise = normal(self._latent_shape(pixels), "posterior", config.seed, self.step_count)
         with autocast(self.device, config.precision):
-            loss = autoencoder_loss(
-                self.network,
-                pixels,
-                to_device(noise, self.device),
-                kl_weight=config.kl_weight,
-                scale_weight=config.scale_weight,
-            )
+            loss = self._loss(pixels)
         self.network.zero_grad()
         loss.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.grad_clip)
@@ -204,6 +206,24 @@ class AutoencoderTrainer:
         self.ema.update(self.network, batch_size=config.batch_size, images_seen=self.images_seen)
         return {"pixel": pixel, "kl": kl, "scale": scale, "rate_share": multiplier}
 
+    def _loss(self, pixels: Pixels) -> AutoencoderLoss:
+        config, step = self.config, self.step_count
+        if self.encoder is not None:
+            return representation_loss(self.encoder, self.network, pixels, config, step)
+        noise = normal(self._latent_shape(pixels), "posterior", config.seed, step)
+        return autoencoder_loss(
+            self.network,
+            pixels,
+            to_device(noise, self.device),
+            kl_weight=config.kl_weight,
+            scale_weight=config.scale_weight,
+        )
+
+    def _build(self) -> AutoencoderKL | Decoder:
+        if self.encoder is None:
+            return build_network(self.config)
+        return build_feature_decoder(self.config, self.encoder.channels)
+
     def _check_finite(self, loss: float, norm: float) -> None:
         """Check loss and gradient norm before the update: clipping turns an infinite gradient into
         NaN, also for a finite loss."""
@@ -215,11 +235,13 @@ class AutoencoderTrainer:
             "folder with lower learning rates"
         )
 
-    def ema_network(self) -> AutoencoderKL:
-        """Copy of the network with EMA weights, the result of the run."""
-        network = build_network(self.config).to(self.device).eval()
+    def ema_network(self) -> AutoencoderKL | RepresentationNetwork:
+        """Network with EMA weights, the result of the run."""
+        network = self._build().to(self.device).eval()
         network.load_state_dict(self.ema.weights)
-        return network
+        if self.encoder is None:
+            return network
+        return assembled(self.encoder, network, self.config)
 
     def save(self) -> None:
         """Save the training state."""

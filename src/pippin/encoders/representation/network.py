@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Representation autoencoder in the place of an AutoencoderKL: frozen encoder, trained decoder.
+
+The folder holds both, so that it loads without the encoder's source. Names of tensors begin with
+``encoder`` and ``decoder``.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import FrozenDict
+from diffusers.models.autoencoders.vae import Decoder
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from pippin.encoders.classes import REPRESENTATION_CLASS
+from pippin.encoders.normalisation import ARCHITECTURE
+from pippin.encoders.representation.config import RepresentationConfig
+from pippin.encoders.representation.frozen import EFFLITE0, TRANSFORMERS, FrozenEncoder
+from pippin.encoders.source import damaged
+from pippin.system.tensors import load_tensors
+from pippin.system.weight_checks import check_finite, join_names
+from pippin.system.weight_folders import find_weights
+from pippin.types import Pixels
+
+Features = Float[Tensor, "batch channels latent_height latent_width"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedFeatures:
+    """Output of :meth:`RepresentationNetwork.encode`, in the form of diffusers."""
+
+    latent: Features
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodedFeatures:
+    """Output of :meth:`RepresentationNetwork.decode`, in the form of diffusers."""
+
+    sample: Pixels
+
+
+def pretrained_encoder(config: RepresentationConfig) -> FrozenEncoder:
+    """The frozen encoder of a configuration, on the CPU.
+
+    Raises:
+        ValueError: see :meth:`VisionTransformer.pretrained`.
+    """
+    # timm and transformers are imported where they are needed: either takes seconds.
+    if config.encoder == EFFLITE0:
+        from pippin.encoders.representation.efflite0 import EffLite0Encoder
+
+        return EffLite0Encoder.pretrained().frozen()
+    from pippin.encoders.representation.vision_transformers import VisionTransformer
+
+    return VisionTransformer.pretrained(str(config.source)).frozen()
+
+
+def empty_encoder(settings: dict[str, Any]) -> FrozenEncoder:
+    """The frozen encoder of :attr:`FrozenEncoder.settings`, with random weights.
+
+    Raises:
+        ValueError: an unknown kind of encoder, or transformers is not installed.
+    """
+    kind = settings.get("kind")
+    if kind == EFFLITE0:
+        from pippin.encoders.representation.efflite0 import EffLite0Encoder
+
+        return EffLite0Encoder.empty().frozen()
+    if kind == TRANSFORMERS:
+        from pippin.encoders.representation.vision_transformers import VisionTransformer
+
+        return VisionTransformer.empty(settings).frozen()
+    raise ValueError(
+        f"this version reads frozen encoders of kind {EFFLITE0} and {TRANSFORMERS}; the kind of "
+        f"this autoencoder's is {kind!r}: use a version that wrote it"
+    )
+
+
+def build_decoder(
+    channels: int, block_channels: tuple[int, ...], layers_per_block: int, norm_groups: int
+) -> Decoder:
+    """Initialise the convolutional decoder of AutoencoderKL, without attention.
+
+    Args:
+        channels: number of features of a position.
+        block_channels: as in :class:`pippin.encoders.config.AutoencoderTrainConfig`.
+        layers_per_block, norm_groups: as there.
+    """
+    return Decoder(
+        in_channels=channels,
+        out_channels=3,
+        up_block_types=("UpDecoderBlock2D",) * len(block_channels),
+        block_out_channels=block_channels,
+        layers_per_block=layers_per_block,
+        norm_num_groups=norm_groups,
+        mid_block_add_attention=False,
+    )
+
+
+class RepresentationNetwork(nn.Module):
+    """Frozen encoder and decoder, with the interface of AutoencoderKL.
+
+    Raw latents are features, of which each position has mean 0 and variance 1 over its channels.
+
+    Args:
+        encoder: the frozen encoder.
+        decoder: result of :func:`build_decoder`.
+        block_channels, layers_per_block, norm_groups: of the decoder.
+    """
+
+    def __init__(
+        self,
+        encoder: FrozenEncoder,
+        decoder: Decoder,
+        *,
+        block_channels: tuple[int, ...],
+        layers_per_block: int,
+        norm_groups: int,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+        self.factor = 2 ** (len(block_channels) - 1)
+        settings = encoder.settings
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        self.config: Any = FrozenDict(
+            dict.fromkeys(ARCHITECTURE)
+            | {
+                "in_channels": 3,
+                "out_channels": 3,
+                "latent_channels": encoder.channels,
+                "block_out_channels": list(block_channels),
+                "layers_per_block": layers_per_block,
+                # What the encoder computes is part of the architecture, and so of fingerprints.
+                "down_block_types": [settings["kind"], digest[:16]],
+                "up_block_types": ["UpDecoderBlock2D"] * len(block_channels),
+                "norm_num_groups": norm_groups,
+                "mid_block_add_attention": False,
+                "scaling_factor": None,
+                "encoder": settings,
+            }
+        )
+
+    def register_to_config(self, **settings: Any) -> None:
+        """Replace settings."""
+        self.config = FrozenDict(self.config | settings)
+
+    def to_json_string(self) -> str:
+        """Content of config.json."""
+        return json.dumps({"_class_name": REPRESENTATION_CLASS, **self.config}, indent=2) + "\n"
+
+    def encode(self, pixels: Pixels) -> EncodedFeatures:
+        """Features as latents.
+
+        Args:
+            pixels: values in [-1, 1]; sides are multiples of the factor.
+        """
+        return EncodedFeatures(latent=encode_features(self.encoder, pixels, self.factor))
+
+    def decode(self, latents: Features) -> DecodedFeatures:
+        """Decode features to pixels, which :func:`pippin.encoders.normalisation.to_images`
+        clamps."""
+        return DecodedFeatures(sample=self.decoder(latents))
+
+
+@torch.no_grad()
+def encode_features(encoder: FrozenEncoder, pixels: Pixels, factor: int) -> Features:
+    """Features with one position for each square of ``factor`` pixels.
+
+    Images are resized (bicubic, antialiased) to the encoder's stride for each position: with a
+    factor of 16 and patches of 14 pixels, 256 pixels become 224.
+    """
+    height, width = (side // factor * encoder.stride for side in pixels.shape[2:])
+    if (height, width) != tuple(pixels.shape[2:]):
+        pixels = interpolate(pixels, size=(height, width), mode="bicubic", antialias=True)
+    return encoder(pixels.clamp(-1, 1)).contiguous()
+
+
+def read_representation(folder: Path, config: Mapping[str, Any]) -> RepresentationNetwork:
+    """Load a folder's network; all weights must match.
+
+    Args:
+        folder: the folder.
+        config: values of its config.json.
+
+    Raises:
+        ValueError: damaged or missing entries or weights, or a library that is not installed.
+    """
+    tensors = load_tensors(find_weights(folder).path)
+    try:
+        shape: dict[str, Any] = {
+            "block_channels": tuple(config["block_out_channels"]),
+            "layers_per_block": int(config["layers_per_block"]),
+            "norm_groups": int(config["norm_num_groups"]),
+        }
+        encoder = empty_encoder(dict(config["encoder"]))
+        decoder = build_decoder(encoder.channels, **shape)
+    except (KeyError, TypeError) as error:
+        raise damaged(folder, error) from error
+    network = RepresentationNetwork(encoder, decoder, **shape)
+    own = network.state_dict()
+    wrong = sorted(
+        {name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape}
+        | (own.keys() ^ tensors.keys())
+    )
+    if wrong:
+        raise ValueError(
+            f"{folder}: weights and config.json do not match: missing, unknown or of another "
+            f"shape ({len(wrong)}): {join_names(wrong)}"
+        )
+    network.load_state_dict(tensors)
+    check_finite(network.state_dict(), str(folder))
+    return network
