@@ -119,7 +119,7 @@ class TrainConfig(Config):
     muon_gram: bool = field(default=False, metadata=NOT_PROTOCOL)
     """On CPUs, iterate Muon on the Gram matrix of weights whose sides differ by a factor of two or
     more: about two thirds of the FLOPs, and the same result up to rounding."""
-    muon_precision: MuonPrecision = field(default="auto", metadata=NOT_PROTOCOL)
+    muon_precision: MuonPrecision = field(default="auto", metadata=PROTOCOL_IF_CHANGED)
     """Precision of Muon's iteration. auto: bf16 on GPUs, as published, and fp32 on CPUs. On a CPU,
     bf16 takes less than half the time, and needs bf16 units; without them it stays fp32."""
     parallel: Literal["ddp", "fsdp"] = field(default="ddp", metadata=NOT_PROTOCOL)

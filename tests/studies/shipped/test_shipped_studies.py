@@ -78,6 +78,25 @@ def test_kept_results_are_of_the_studies_that_are_shipped(folder):
         assert recipe.train.lr_at == ("middle" if name in NEWER else "end")
 
 
+COMPARATIVES = ("better", "worse", "lower", "lowers", "raises", "improves", "more", "less")
+"""Words of a claim that there is a difference, unless "no" stands before them."""
+
+
+@pytest.mark.parametrize(("name", "scale"), ALL)
+def test_a_claim_says_what_is_predicted(name, scale):
+    """A report prints "supported" before the claim where no difference was predicted and none
+    found."""
+    for contrast in get_study(name, scale=scale).contrasts:
+        words = contrast.claim.rstrip(".").split()
+        found = {
+            word
+            for before, word in zip(["", *words], words, strict=False)
+            if word in COMPARATIVES and before != "no"
+        }
+        if contrast.claim and contrast.predicted == "none":
+            assert not found, contrast.claim
+
+
 def test_given_seeds_are_part_of_the_command():
     assert get_study("padding", (7, 8), "cpu").reproduce[-1].endswith("--scale cpu --seeds 7 8")
 

@@ -132,7 +132,7 @@ def _contrasts() -> tuple[Contrast, ...]:
         "autoguidance": "Autoguidance by an earlier checkpoint is better than classifier-free "
         "guidance.",
         "cfg-interval": "Guidance inside an interval is better than everywhere.",
-        "cfg-rescale": "Rescaling improves classifier-free guidance.",
+        "cfg-rescale": "Rescaling leaves classifier-free guidance as good as it is.",
     }
     predicted = {"autoguidance": "negative", "cfg-interval": "negative", "cfg-rescale": "none"}
     return tuple(
