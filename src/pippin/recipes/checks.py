@@ -235,7 +235,7 @@ def _check_masking(recipe: Recipe) -> None:
             f"{denoiser.kind} {reason}; got {masking.ratio}: set --train.masking.ratio 0, or take "
             "a recipe with denoiser.kind dit"
         )
-    if repa.enabled and repa.projector == "conv":
+    if repa.needs_grid:
         raise ConfigError(
             "train.repa.projector conv reads the whole grid of tokens, and train.masking.ratio "
             f"{masking.ratio} hides some: set --train.repa.projector mlp, or "

@@ -56,6 +56,11 @@ class RepaConfig(Config):
         """Whether the loss is computed."""
         return self.encoder != "none"
 
+    @property
+    def needs_grid(self) -> bool:
+        """Whether the projector reads the tokens of the whole grid, each with its neighbours."""
+        return self.enabled and self.projector != "mlp"
+
 
 NO_REPA = RepaConfig()
 NO_IMAGES = (
