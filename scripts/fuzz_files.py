@@ -255,7 +255,7 @@ def read_transfer(path: Path) -> str:
 
 def read_declaration(path: Path) -> str:
     """Declaration of a study."""
-    from pippin.studies.study import Declaration
+    from pippin.studies.declaration import Declaration
 
     return repr(Declaration.load(path))
 

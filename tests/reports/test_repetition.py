@@ -15,7 +15,7 @@ from pippin.recipes.table import load_recipe
 from pippin.reports.repetition import repetition
 from pippin.reports.report import render_report
 from pippin.reports.report_data import open_source
-from pippin.studies.study import Declaration
+from pippin.studies.declaration import Declaration
 
 
 def commands(folder, page):

@@ -17,7 +17,7 @@ from pippin.studies.contrasts import (
     main_effect,
     minus,
 )
-from pippin.studies.study import Declaration
+from pippin.studies.declaration import Declaration
 from pippin.studies.study_folder import declare
 
 SAID = {"name": "c", "claim": "The gate lowers drift."}

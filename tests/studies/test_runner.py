@@ -11,10 +11,11 @@ from rich.console import Console
 
 from pippin.config import ConfigError, replace_at
 from pippin.encoders.config import AutoencoderConfig
+from pippin.studies.declaration import Declaration
 from pippin.studies.execution import result_row
 from pippin.studies.results import read
 from pippin.studies.runner import _RunCount, run_study
-from pippin.studies.study import Axis, Declaration, Study
+from pippin.studies.study import Axis, Study
 from pippin.studies.study_folder import run_name
 from pippin.system.lock import folder_lock
 from pippin.system.progress import Progress

@@ -9,10 +9,11 @@ from pippin.conditioning.config import ConstantGate, PowerCosineGate
 from pippin.config import ConfigError, difference
 from pippin.denoisers.dit.config import dit
 from pippin.recipes.table import get_recipe
+from pippin.studies.declaration import Declaration
 from pippin.studies.fairness import covered
 from pippin.studies.shipped.control import control_axes
 from pippin.studies.shipped.table import STUDIES, get_study
-from pippin.studies.study import Axis, Declaration, Study
+from pippin.studies.study import Axis, Study
 
 DECLARED = {"name": "s", "title": "S", "question": "?", "primary": "drift"}
 

@@ -54,7 +54,7 @@ def _refuse_other_budget(folder: Path, budget: Budget) -> None:
     Raises:
         ValueError: the folder holds the study of another budget.
     """
-    from pippin.studies.study import Declaration
+    from pippin.studies.declaration import Declaration
 
     declared = folder / "study.json"
     if not declared.is_file():

@@ -18,8 +18,8 @@ from typing import Any
 from pippin.config import ConfigError, fingerprint
 from pippin.recipes.recipe import Recipe
 from pippin.runs.folder import STUDY_RUN_PREFIX
+from pippin.studies.declaration import Declaration, flat
 from pippin.studies.results import Results, Row, check_fingerprint, emptied, read
-from pippin.studies.study import Declaration, flat
 from pippin.studies.study_folder import run_name
 from pippin.system.formats import VERSION, FormatError, check_format, read_versioned_json
 from pippin.system.lines import has_no_lines, read_lines

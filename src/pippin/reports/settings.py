@@ -11,8 +11,8 @@ from pippin.recipes.recipe import Recipe, known_patches_per_side, patches_per_si
 from pippin.reports.report_data import Source
 from pippin.runs.folder import STUDY_RUN_PREFIX
 from pippin.runs.plan_met import plan_met_rows, read_plan_met
+from pippin.studies.declaration import Declaration, flat
 from pippin.studies.fairness import covered
-from pippin.studies.study import Declaration, flat
 
 
 @dataclass(frozen=True, kw_only=True)

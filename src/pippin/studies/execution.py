@@ -21,9 +21,10 @@ from pippin.runs.checkpoint import newest_intact_checkpoint
 from pippin.runs.folder import SHARED_WEIGHTS_FILE, RunFolder
 from pippin.sampling.config import SamplingConfig
 from pippin.sampling.load import load_run
+from pippin.studies.declaration import flat
 from pippin.studies.fairness import covered
 from pippin.studies.results import Outcome, Row, Status
-from pippin.studies.study import Study, flat
+from pippin.studies.study import Study
 from pippin.studies.study_folder import run_name
 from pippin.system.files import make_folder, write_text
 from pippin.system.formats import write_versioned_json

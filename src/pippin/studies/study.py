@@ -6,7 +6,7 @@ of its axes' levels replaced, and :meth:`Study.check` refuses arms that differ a
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from pippin.config import Config, ConfigError, check_record, replace_at
 from pippin.recipes.recipe import Recipe
 from pippin.studies.agreement import RankAgreement, check_agreements
 from pippin.studies.contrasts import Contrast, check_contrasts
+from pippin.studies.declaration import Declaration, DeclaredAxis, claimed_metrics
 from pippin.studies.fairness import (
     refuse_equal_arms,
     refuse_names,
@@ -22,77 +23,6 @@ from pippin.studies.fairness import (
     refuse_starts,
     value_at,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeclaredAxis(Config):
-    """An axis as plain JSON values: level -> setting path -> value."""
-
-    description: str = ""
-    levels: dict[str, dict[str, Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Declaration(Config):
-    """A study as plain JSON values, so that a report does not need the code that declared it."""
-
-    FORMAT = "study"
-
-    name: str
-    title: str
-    question: str
-    axes: dict[str, DeclaredAxis]
-    combinations: dict[str, dict[str, str]]
-    """Arm -> axis -> level."""
-    arms: dict[str, dict[str, Any]]
-    """Arm -> complete recipe; the first arm is the baseline of all comparisons."""
-    starts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Name -> complete recipe of a pre-training run whose weights initialise arms."""
-    seeds: tuple[int, ...]
-    first_seeds: tuple[int, ...]
-    """The seeds declared before the first run; others in ``seeds`` were added later."""
-    primary: str | None
-    """Name of the deciding metric; None for the report of a single run, which compares nothing."""
-    companions: tuple[str, ...]
-    smallest_effect: float | None
-    contrasts: tuple[Contrast, ...] = ()
-    """Claims as weighted sums of arms; studies of earlier versions have none."""
-    agreements: tuple[RankAgreement, ...] = ()
-    """Claims that two rankings agree; studies of earlier versions have none."""
-    prediction: str = ""
-    """The expected result, in a sentence."""
-    reproduce: tuple[str, ...]
-
-    @property
-    def decided_by_claims(self) -> bool:
-        """True if contrasts or agreements decide, so that the primary metric is exploratory."""
-        return bool(self.contrasts or self.agreements)
-
-    @property
-    def claimed_metrics(self) -> tuple[str, ...]:
-        """The metrics of contrasts and agreements, each once."""
-        return _claimed_metrics(self.contrasts, self.agreements)
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The setting paths that arms may differ in."""
-        paths = (
-            path for axis in self.axes.values() for level in axis.levels.values() for path in level
-        )
-        return tuple(dict.fromkeys(paths))
-
-    def settings(self) -> dict[str, dict[str, Any]]:
-        """Arm -> every setting by dotted path."""
-        return {arm: dict(flat(recipe)) for arm, recipe in self.arms.items()}
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested dictionaries, by dotted path."""
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +131,7 @@ class Study:
     @property
     def declared_metrics(self) -> tuple[str, ...]:
         """The metrics that every run must measure, each once."""
-        claimed = _claimed_metrics(self.contrasts, self.agreements)
+        claimed = claimed_metrics(self.contrasts, self.agreements)
         return tuple(dict.fromkeys((self.primary, *self.companions, *claimed)))
 
     def arm_levels(self) -> dict[str, dict[str, str]]:
@@ -298,13 +228,6 @@ class Study:
             prediction=self.prediction,
             reproduce=self.reproduce,
         )
-
-
-def _claimed_metrics(
-    contrasts: tuple[Contrast, ...], agreements: tuple[RankAgreement, ...]
-) -> tuple[str, ...]:
-    claims: tuple[Contrast | RankAgreement, ...] = (*contrasts, *agreements)
-    return tuple(dict.fromkeys(metric for claim in claims for metric in claim.metrics))
 
 
 def _plain(value: Any) -> Any:

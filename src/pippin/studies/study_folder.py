@@ -12,8 +12,9 @@ from pathlib import Path
 from pippin.config import ConfigError, difference
 from pippin.recipes.recipe import Recipe
 from pippin.runs.folder import RunFolder
+from pippin.studies.declaration import Declaration
 from pippin.studies.results import read
-from pippin.studies.study import Declaration, Study
+from pippin.studies.study import Study
 
 _FIXED = (
     *("name", "axes", "combinations", "primary", "companions", "smallest_effect"),

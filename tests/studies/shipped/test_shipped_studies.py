@@ -13,6 +13,7 @@ from pippin.recipes.checks import check_recipe
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.sampler import Sampler
 from pippin.settings.marks import NOT_PROTOCOL
+from pippin.studies.declaration import Declaration
 from pippin.studies.execution import execute
 from pippin.studies.runner import refuse_unmeasured
 from pippin.studies.shipped.controlbench import controlbench_study
@@ -27,7 +28,6 @@ from pippin.studies.shipped.options import (
 )
 from pippin.studies.shipped.scales import EVALUATION_PARTS, SCALES, SCALES_WITH_RESULTS
 from pippin.studies.shipped.table import STUDIES, get_study
-from pippin.studies.study import Declaration
 
 RESULTS = sorted(one.parent for one in Path(__file__).parents[3].glob("results/*/study.json"))
 NEWER = {

@@ -7,7 +7,7 @@ known only as far as the papers state them. Relative improvements are omitted.
 
 from dataclasses import dataclass
 
-from pippin.studies.study import Declaration
+from pippin.studies.declaration import Declaration
 
 HEADING = "Published figures, not ranked"
 CAUTION = (
