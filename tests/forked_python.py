@@ -20,6 +20,8 @@ import jaxtyping
 import torch
 
 FORK = multiprocessing.get_context("fork")
+TIMEOUT = 600.0
+"""Seconds after which a program in a fork is killed."""
 
 
 class ForkedPython:
@@ -85,20 +87,32 @@ class ForkedPython:
         self.send_signal(signal.SIGKILL)
 
 
-def run_code(program: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_code(
+    program: str, folder: Path, *arguments: str, timeout: float = TIMEOUT
+) -> subprocess.CompletedProcess[str]:
     """Exit code and output, standard error included, of a program in a fork.
 
     Args:
         program: Python code, run as by ``python -c``.
         folder: its working directory.
         arguments: words after ``-c`` in ``sys.argv``.
+        timeout: seconds after which it is killed.
+
+    Raises:
+        TimeoutExpired: it was killed; holds its output.
     """
     output = folder / ".output"
     process = FORK.Process(target=_run_code, args=(program, folder, output, arguments))
     process.start()
-    process.join()
-    text = output.read_text(encoding="utf-8", errors="replace")
-    output.unlink()
+    process.join(timeout)
+    hung = process.exitcode is None
+    if hung:
+        process.kill()
+        process.join()
+    text = output.read_text(encoding="utf-8", errors="replace") if output.exists() else ""
+    output.unlink(missing_ok=True)
+    if hung:
+        raise subprocess.TimeoutExpired(program, timeout, text)
     return subprocess.CompletedProcess(program, process.exitcode or 0, text)
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from forked_python import ForkedPython
+from forked_python import TIMEOUT, ForkedPython
 
 from pippin.cli import main
 from pippin.cli.failures import is_closed_output
@@ -35,7 +35,11 @@ def test_a_table_that_nobody_reads_is_silent(unread, tmp_path):
     """In a fork, for the table needs torch."""
     command = [sys.executable, "-m", "pippin", *TABLE.split()]
     with (tmp_path / "errors").open("w") as errors:
-        code = ForkedPython(command, env=os.environ, stdout=unread, stderr=errors).wait()
+        process = ForkedPython(command, env=os.environ, stdout=unread, stderr=errors)
+        try:
+            code = process.wait(TIMEOUT)
+        finally:
+            process.kill()
     assert (code, (tmp_path / "errors").read_text()) == (141, "")
 
 

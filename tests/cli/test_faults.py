@@ -41,14 +41,20 @@ def quick_mistakes():
         sys.path.remove(str(FAULTS))
 
 
+FRESH = "impossible number"
+"""Fault that a Python of its own meets, which has to import what the command needs."""
 COMMAND = "import sys; from pippin.cli.main import main; sys.exit(main(sys.argv[1:]))"
+
+
+TIMEOUT = 300.0
+"""Seconds after which a command is killed, as in ``scripts/faults``."""
 
 
 def call_in_fork(arguments, run, limit, fault):
     """Exit code and messages of a command in a fork, in place of a Python that imports torch."""
     assert limit is None and fault.signal is None
     words = (text.replace("{run}", str(run)) for text in arguments)
-    done = run_code(COMMAND, run, *words)
+    done = run_code(COMMAND, run, *words, timeout=TIMEOUT)
     return done.returncode, " ".join(done.stdout.split())
 
 
@@ -56,11 +62,16 @@ def call_in_fork(arguments, run, limit, fault):
 def test_a_mistake_is_one_message(fault, tmp_path, monkeypatch):
     import reaction
 
-    monkeypatch.setattr(reaction, "_call", call_in_fork)
+    if fault.what != FRESH:
+        monkeypatch.setattr(reaction, "_call", call_in_fork)
     monkeypatch.setenv("COLUMNS", "400")
     reacted = reaction.provoke_fault(fault, tmp_path)
     assert not reacted.faults, reacted.text
     assert reacted.code == 2
+
+
+def test_one_mistake_is_met_by_a_python_of_its_own():
+    assert FRESH in [fault.what for fault in quick_mistakes()]
 
 
 def test_every_fault_has_its_row_and_an_exit_code_of_the_documentation():
