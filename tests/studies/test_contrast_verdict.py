@@ -146,7 +146,8 @@ def test_other_roles_are_not_corrected_and_get_no_verdict():
             "no value of this metric in 1 of 3",
         ),
         (Series(arm="b", values={0: 1.0}), "one training seed"),
-        (Series(arm="b", values={}), "No training seed has all"),
+        (Series(arm="b", values={7: 1.0}), "No training seed has all"),
+        (Series(arm="b", values={}), "m of b has not been measured yet"),
         (None, "m of b has not been measured yet"),
     ],
 )

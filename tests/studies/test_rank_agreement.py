@@ -106,6 +106,16 @@ def test_chance_gives_few_false_verdicts():
     assert (high < 0.5).mean() <= 0.05
 
 
+def test_noise_that_both_rankings_share_misleads_two_seeds_but_not_three():
+    """Methods do not differ; that three seeds suffice is why a verdict needs them."""
+    rates = []
+    for seeds in (2, 3):
+        noise, _ = simulated([0] * 6, spacing=0.0, studies=100, seeds=seeds)
+        low, _ = interval(spearman, noise, noise, resamples=4000)
+        rates.append((low > 0).mean())
+    assert rates[0] > 0.1 and rates[1] <= 0.05
+
+
 def test_more_distant_methods_are_more_often_shown_to_agree():
     powers = []
     for spacing in (0.1, 1.0, 4.0):
@@ -154,6 +164,11 @@ def test_what_is_missing_or_has_diverged_gives_no_verdict():
     assert found.rho is None and "c1 has not been measured" in found.reason
     one_seed = result(losses[:, :1], -losses[:, :1])
     assert one_seed.rho.low is None and "one training seed" in one_seed.reason
+    two_seeds = result(losses[:, :2], -losses[:, :2])
+    assert two_seeds.verdict == "inconclusive" and two_seeds.power is None
+    assert (two_seeds.rho.low, two_seeds.rho.high) == (1, 1)
+    assert "needs 3 training seeds or more; there are 2" in two_seeds.reason
+    assert result(losses[:, :3], -losses[:, :3]).verdict == "supported"
     neither = measured_rankings(CLAIM, measured(losses, losses), BETTER | {"coverage": "neither"})
     assert "no better direction" in agreement_result(CLAIM, neither).reason
 

@@ -9,7 +9,7 @@ from pippin.reports.report_data import Source
 from pippin.reports.tables.agreement_table import correlation_text
 from pippin.reports.tables.results_table import Line
 from pippin.studies.agreement_verdict import AgreementResult
-from pippin.studies.contrast_verdict import Verdict
+from pippin.studies.claims import Verdict
 
 _TONES: dict[Verdict, Tone] = {
     "supported": "good",

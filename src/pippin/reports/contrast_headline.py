@@ -10,7 +10,8 @@ from pippin.reports.report_data import Source
 from pippin.reports.tables.agreement_table import evaluate_agreements
 from pippin.reports.tables.contrast_table import contrast_label, estimate_text, evaluate_contrasts
 from pippin.reports.tables.results_table import Line
-from pippin.studies.contrast_verdict import ContrastResult, Verdict
+from pippin.studies.claims import Verdict
+from pippin.studies.contrast_verdict import ContrastResult
 
 ORDER: tuple[Verdict, ...] = ("supported", "not supported", "inconclusive")
 MARKS: dict[Verdict, str] = {

@@ -16,7 +16,7 @@ from pippin.reports.tables.agreement_table import (
 from pippin.reports.tables.contrast_table import (
     HEADS,
     READING,
-    ContrastLine,
+    ClaimLine,
     contrast_lines,
     evaluate_contrasts,
 )
@@ -88,7 +88,7 @@ EXPLORATORY = "Exploratory: means of the arms; Δ to the first arm is not a verd
 """Caption of the table of arms after a table of claims."""
 
 
-def _claims(lines: list[ContrastLine], heads: tuple[str, ...]) -> list[str]:
+def _claims(lines: list[ClaimLine], heads: tuple[str, ...]) -> list[str]:
     """The table of contrasts or agreements; empty without any."""
     if not lines:
         return []

@@ -5,12 +5,12 @@ A ranking orders the arms of one condition by a metric. Two rankings of the same
 their rank correlation is positive. A study that declares agreements is decided by its primary one.
 """
 
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from pippin.config import Config, ConfigError
+from pippin.studies.claims import claim_problems, refuse_repeated_names
 
 AgreementRole = Literal["primary", "secondary"]
 MIN_METHODS = 3
@@ -61,9 +61,7 @@ def check_agreements(agreements: Sequence[RankAgreement], arms: Collection[str])
     Raises:
         ConfigError: the message names the agreement, what is wrong and what is allowed.
     """
-    for name, count in Counter(agreement.name for agreement in agreements).items():
-        if count > 1:
-            raise ConfigError(f"{count} agreements have the name {name!r}: give each its own name")
+    refuse_repeated_names("agreements", agreements)
     primary = [agreement.name for agreement in agreements if agreement.role == "primary"]
     if agreements and len(primary) != 1:
         raise ConfigError(
@@ -77,8 +75,7 @@ def check_agreements(agreements: Sequence[RankAgreement], arms: Collection[str])
 
 def _problems(agreement: RankAgreement, arms: Collection[str]) -> Iterator[str]:
     """Errors of one agreement, one message each."""
-    if not agreement.name.strip() or not agreement.claim.strip():
-        yield "it needs a name and a claim (one sentence)"
+    yield from claim_problems(agreement, (*agreement.first.arms, *agreement.second.arms), arms)
     if agreement.role not in get_args(AgreementRole):
         yield f"role must be one of {', '.join(get_args(AgreementRole))}; got {agreement.role!r}"
     if not 0 < agreement.smallest_effect <= 1:
@@ -89,10 +86,10 @@ def _problems(agreement: RankAgreement, arms: Collection[str]) -> Iterator[str]:
             f"{list(agreement.methods)}"
         )
     for ranking in (agreement.first, agreement.second):
-        yield from _ranking_problems(ranking, len(agreement.methods), arms)
+        yield from _ranking_problems(ranking, len(agreement.methods))
 
 
-def _ranking_problems(ranking: Ranking, methods: int, arms: Collection[str]) -> Iterator[str]:
+def _ranking_problems(ranking: Ranking, methods: int) -> Iterator[str]:
     if len(ranking.arms) != methods:
         yield (
             f"ranking {ranking.name!r} needs one arm for each of {methods} methods; got "
@@ -100,6 +97,3 @@ def _ranking_problems(ranking: Ranking, methods: int, arms: Collection[str]) -> 
         )
     if len(set(ranking.arms)) < len(ranking.arms):
         yield f"ranking {ranking.name!r} names an arm twice: {list(ranking.arms)}"
-    for arm in ranking.arms:
-        if arm not in arms:
-            yield f"there is no arm {arm!r}; the study has: {', '.join(arms)}"

@@ -6,7 +6,7 @@ Methods are ranked by their means over the training seeds that all arms of a ran
 
     supported        low > 0:   the rankings agree
     not supported    high < e:  an agreement that counts is excluded
-    inconclusive     neither
+    inconclusive     neither, or fewer than three seeds
 
 An interval that shows both, between 0 and e, is not supported, as for contrasts.
 """
@@ -19,11 +19,14 @@ import numpy as np
 
 from pippin.evaluation.metric_registry import find_metric
 from pippin.studies.agreement import RankAgreement, Ranking
-from pippin.studies.contrast_verdict import Verdict
+from pippin.studies.claims import NO_COMMON_SEED, NOT_CORRECTED, Verdict, verdict_without_test
 from pippin.studies.rank_correlation import Correlation, interval, kendall, ranks, spearman
 from pippin.studies.statistics import Estimate, FloatArray
-from pippin.studies.verdict import ONE_SEED, Series, gap
+from pippin.studies.verdict import ONE_SEED, Series, metric_gap
 
+MIN_SEEDS = 3
+"""Fewest training seeds of a verdict. With two, an interval leaves out 0 too often where rankings
+agree by noise that a method shares between them."""
 STUDIES, RESAMPLES = 100, 1000
 """Simulated studies of a power, and resamples of each interval."""
 
@@ -73,8 +76,8 @@ class AgreementResult:
     @cached_property
     def power(self) -> float | None:
         """Chance of "supported" if the second ranking had the first one's order, by the means and
-        spreads that were found; None without an interval."""
-        if self.rho is None or self.rho.low is None:
+        spreads that were found; None with too few seeds for a verdict."""
+        if self.rho is None or self.rho.count < MIN_SEEDS:
             return None
         first, second = self.rankings
         return agreement_power(first.costs, second.costs)
@@ -89,11 +92,11 @@ def agreement_result(
         agreement: the declared agreement.
         rankings: the values of its first and second ranking.
     """
-    default: Verdict = "inconclusive" if agreement.role == "primary" else "exploratory"
-    empty = AgreementResult(agreement=agreement, rankings=rankings, verdict=default, reason="")
+    verdict = verdict_without_test(agreement.role)
+    empty = AgreementResult(agreement=agreement, rankings=rankings, verdict=verdict, reason="")
     reason = next(filter(None, map(_obstacle, rankings)), "")
     if not all(one.seeds and one.better in ("lower", "higher") for one in rankings):
-        return replace(empty, reason=reason or "No training seed has all of its numbers yet.")
+        return replace(empty, reason=reason or NO_COMMON_SEED)
     rho, tau = (_estimate(one, rankings) for one in (spearman, kendall))
     if rho is None or tau is None:
         return replace(empty, reason=reason or "All methods of a ranking have the same value.")
@@ -101,8 +104,9 @@ def agreement_result(
     if rho.low is None or rho.high is None:
         return replace(measured, reason=reason or ONE_SEED)
     if reason or agreement.role != "primary":
-        text = "Not corrected for other comparisons: no verdict."
-        return replace(measured, reason=reason or text)
+        return replace(measured, reason=reason or NOT_CORRECTED)
+    if rho.count < MIN_SEEDS:
+        return replace(measured, reason=_too_few_seeds(rho.count))
     verdict, text = judge(rho.low, rho.high, agreement.smallest_effect)
     return replace(measured, verdict=verdict, reason=text)
 
@@ -182,12 +186,17 @@ def _estimate(correlation: Correlation, rankings: Sequence[MeasuredRanking]) -> 
 
 def _obstacle(measured: MeasuredRanking) -> str:
     """Reason why no verdict is possible whatever the numbers are; empty if one is possible."""
-    label = find_metric(measured.ranking.metric).label
+    metric = measured.ranking.metric
     for one in measured.series:
-        if reason := gap(one):
-            return f"{label}: {reason}"
-        if not one.values:
-            return f"{label} of {one.arm} has not been measured yet."
+        if reason := metric_gap(metric, one.arm, one):
+            return reason
     if measured.better not in ("lower", "higher"):
-        return f"{label} has no better direction, so it ranks nothing."
+        return f"{find_metric(metric).label} has no better direction, so it ranks nothing."
     return ""
+
+
+def _too_few_seeds(count: int) -> str:
+    return (
+        f"A verdict on rankings needs {MIN_SEEDS} training seeds or more; there are {count}. With "
+        "two, the interval excludes 0 too often where noise alone makes the rankings agree."
+    )

@@ -22,17 +22,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import stdev
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from pippin.evaluation.metric_registry import find_metric
+from pippin.studies.claims import NO_COMMON_SEED, NOT_CORRECTED, Verdict, verdict_without_test
 from pippin.studies.contrasts import Contrast
 from pippin.studies.statistics import LEVEL, Estimate, FloatArray, holm, over_seeds, tail
-from pippin.studies.verdict import ONE_SEED, Series, gap
+from pippin.studies.verdict import ONE_SEED, Series, metric_gap
 
-Verdict = Literal["supported", "not supported", "inconclusive", "exploratory"]
 Means = Mapping[tuple[str, str], Series]
 """(arm, metric) -> the arm's values by training seed."""
 ROUNDING = 1e-12
@@ -132,8 +132,8 @@ def decide(p: ArrayLike, against: ArrayLike) -> np.ndarray:
 
 def _measured(contrast: Contrast, means: Means, real: Mapping[str, float]) -> ContrastResult:
     """Estimate and unadjusted p-values; the verdict is final only if no test is possible."""
-    default: Verdict = "inconclusive" if contrast.role == "primary" else "exploratory"
-    empty = ContrastResult(contrast=contrast, verdict=default, reason="")
+    verdict = verdict_without_test(contrast.role)
+    empty = ContrastResult(contrast=contrast, verdict=verdict, reason="")
     reason = _obstacle(contrast, means, real)
     if contrast.scale == "share of real" and any(
         not real.get(m, 0.0) > 0 for m in contrast.metrics
@@ -143,7 +143,7 @@ def _measured(contrast: Contrast, means: Means, real: Mapping[str, float]) -> Co
         return replace(empty, reason=reason)
     sums = seed_sums(contrast, means, real)
     if not sums:
-        return replace(empty, reason=reason or "No training seed has all of its numbers yet.")
+        return replace(empty, reason=reason or NO_COMMON_SEED)
     measured = replace(empty, estimate=over_seeds(sums), reason=reason)
     if len(sums) == 1:
         return replace(measured, reason=reason or ONE_SEED)
@@ -154,7 +154,7 @@ def _measured(contrast: Contrast, means: Means, real: Mapping[str, float]) -> Co
     )
     if reason:
         return replace(measured, spread=spread)
-    text = "" if contrast.role == "primary" else "Not corrected for other comparisons: no verdict."
+    text = "" if contrast.role == "primary" else NOT_CORRECTED
     return replace(measured, spread=spread, p=p.item(), p_against=against.item(), reason=text)
 
 
@@ -164,12 +164,8 @@ def _obstacle(contrast: Contrast, means: Means, real: Mapping[str, float]) -> st
         if not real.get(metric, 0.0) > 0:
             return f"{find_metric(metric).label} has no value of real images above 0 to divide by."
     for term in contrast.terms:
-        series = means.get((term.arm, term.metric))
-        label = find_metric(term.metric).label
-        if series is None:
-            return f"{label} of {term.arm} has not been measured yet."
-        if reason := gap(series):
-            return f"{label}: {reason}"
+        if reason := metric_gap(term.metric, term.arm, means.get((term.arm, term.metric))):
+            return reason
     return ""
 
 

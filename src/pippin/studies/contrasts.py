@@ -6,12 +6,12 @@ weights sum to 0. Each claim is one contrast: a difference of two arms, a main e
 interaction of a factorial design (which uses every arm), a trend along an ordered axis.
 """
 
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from pippin.config import Config, ConfigError
+from pippin.studies.claims import claim_problems, refuse_repeated_names
 
 Scale = Literal["raw", "share of real"]
 Role = Literal["primary", "secondary", "exploratory"]
@@ -181,9 +181,7 @@ def check_contrasts(contrasts: Sequence[Contrast], arms: Collection[str]) -> Non
     Raises:
         ConfigError: the message names the contrast, what is wrong and what is allowed.
     """
-    for name, count in Counter(contrast.name for contrast in contrasts).items():
-        if count > 1:
-            raise ConfigError(f"{count} contrasts have the name {name!r}: give each its own name")
+    refuse_repeated_names("contrasts", contrasts)
     primary = [contrast.name for contrast in contrasts if contrast.role == "primary"]
     if len(primary) > MAX_PRIMARY:
         raise ConfigError(
@@ -200,11 +198,7 @@ def _problems(contrast: Contrast, arms: Collection[str]) -> Iterator[str]:
     for field, allowed in _CHOICES.items():
         if (value := getattr(contrast, field)) not in allowed:
             yield f"{field} must be one of {', '.join(allowed)}; got {value!r}"
-    if not contrast.name.strip() or not contrast.claim.strip():
-        yield "it needs a name and a claim (one sentence)"
-    for arm in dict.fromkeys(term.arm for term in contrast.terms):
-        if arm not in arms:
-            yield f"there is no arm {arm!r}; the study has: {', '.join(arms)}"
+    yield from claim_problems(contrast, [term.arm for term in contrast.terms], arms)
     yield from _weight_problems(contrast)
     smallest = contrast.smallest_effect
     if smallest is not None and not 0 < smallest < float("inf"):

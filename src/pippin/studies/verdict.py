@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pippin.evaluation.metric_registry import find_metric
 from pippin.studies.statistics import LEVEL, Estimate, paired, plus_minus, roughly
 
 NEARER = " of the distances from real images' value"
@@ -154,6 +155,22 @@ def gap(series: Series) -> str:
             f"{series.arm} has no value of this metric in {len(series.absent)} of {total} seeds; "
             "the mean of its other seeds would be too optimistic."
         )
+    return ""
+
+
+def metric_gap(metric: str, arm: str, series: Series | None) -> str:
+    """Reason why a mean that a claim needs is missing or biased; empty if it is neither.
+
+    Args:
+        metric: name of the metric.
+        arm: name of the arm.
+        series: its values; None = not measured.
+    """
+    label = find_metric(metric).label
+    if series is not None and (reason := gap(series)):
+        return f"{label}: {reason}"
+    if series is None or not series.values:
+        return f"{label} of {arm} has not been measured yet."
     return ""
 
 

@@ -52,7 +52,7 @@ def test_the_claim_is_declared_for_both_conditions():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Equal orders by held-out loss; reversed ones by FD; accuracies of another protocol."""
-    study = get_study("rankings", seeds=(0, 1), scale="cpu")
+    study = get_study("rankings", seeds=(0, 1, 2), scale="cpu")
     methods = {study.arms()[f"{method}-class"].denoiser: k for k, method in enumerate(METHODS)}
 
     def execute(recipe, folder):
@@ -87,8 +87,8 @@ def test_the_report_shows_verdict_interval_and_ranks(folder, tmp_path):
     page = render_report(folder, tmp_path / "page.html").read_text(encoding="utf-8")
     assert "Declared agreements of rankings" in page and "Declared contrasts" not in page
     assert "Supported: Denoisers with a lower held-out loss by class" in page
-    assert "1.00 [1.00, 1.00] (2 seeds)" in page
-    assert "\N{MINUS SIGN}1.00 [\N{MINUS SIGN}1.00, \N{MINUS SIGN}1.00] (2 seeds)" in page
+    assert "1.00 [1.00, 1.00] (3 seeds)" in page
+    assert "\N{MINUS SIGN}1.00 [\N{MINUS SIGN}1.00, \N{MINUS SIGN}1.00] (3 seeds)" in page
     assert "rank by text" in page and ">decides<" not in page and ": better<" not in page
     assert "Only the primary agreement of rankings decides." in page
     assert "Supported" in source_markdown(open_source(folder))

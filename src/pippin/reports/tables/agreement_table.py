@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pippin.evaluation.metric_registry import find_metric
 from pippin.reports.report_data import Source
-from pippin.reports.tables.contrast_table import TONES, ContrastLine
+from pippin.reports.tables.contrast_table import TONES, ClaimLine
 from pippin.reports.tables.results_table import series_of, split_by_protocol
 from pippin.studies.agreement import RankAgreement, Ranking
 from pippin.studies.agreement_verdict import (
@@ -64,10 +64,10 @@ def evaluate_agreements(source: Source) -> list[AgreementResult]:
     return results
 
 
-def agreement_lines(results: list[AgreementResult]) -> list[ContrastLine]:
+def agreement_lines(results: list[AgreementResult]) -> list[ClaimLine]:
     """One line for each evaluated agreement, in the given order."""
     return [
-        ContrastLine(
+        ClaimLine(
             name=result.agreement.name,
             claim=result.agreement.claim,
             formula=_formula(result.agreement),

@@ -9,7 +9,8 @@ from pippin.evaluation.control_words import control_label
 from pippin.evaluation.metric_registry import find_metric
 from pippin.reports.report_data import Source
 from pippin.reports.tables.results_table import real_mean, series_of, split_by_protocol
-from pippin.studies.contrast_verdict import ContrastResult, Verdict, contrast_results
+from pippin.studies.claims import Verdict
+from pippin.studies.contrast_verdict import ContrastResult, contrast_results
 from pippin.studies.contrasts import Contrast
 from pippin.studies.power import contrast_power, seeds_needed
 from pippin.studies.statistics import Estimate, number, plus_minus, roughly
@@ -53,8 +54,8 @@ _PREDICTED = {
     "none": "no difference that matters",
     "open": "a difference",
 }
-ContrastTone = Literal["good", "bad", "undecided", "mute"]
-TONES: dict[Verdict, ContrastTone] = {
+ClaimTone = Literal["good", "bad", "undecided", "mute"]
+TONES: dict[Verdict, ClaimTone] = {
     "supported": "good",
     "not supported": "bad",
     "inconclusive": "undecided",
@@ -63,20 +64,20 @@ TONES: dict[Verdict, ContrastTone] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContrastLine:
-    """One line of the table of contrasts."""
+class ClaimLine:
+    """One line of a table of claims: contrasts or agreements."""
 
     name: str
     claim: str
     formula: str
     """The weighted sum, with the unit."""
     cells: tuple[str, ...]
-    """The cells after the claim, in the order of :data:`HEADS`."""
+    """The cells after the claim, in the order of the table's heads."""
     reason: str
-    tone: ContrastTone
+    tone: ClaimTone
 
 
-def contrast_lines(source: Source, results: list[ContrastResult]) -> list[ContrastLine]:
+def contrast_lines(source: Source, results: list[ContrastResult]) -> list[ClaimLine]:
     """One line for each evaluated contrast, in the given order."""
     units = {row.metric: row.unit for row in source.results.rows if row.subject == "arm"}
     family = sum(result.contrast.role == "primary" for result in results)
@@ -98,10 +99,10 @@ def contrast_label(contrast: Contrast) -> str:
     return re.sub(pattern, lambda match: labels[match[1]], contrast.name)
 
 
-def _line(result: ContrastResult, units: dict[str, str], family: int) -> ContrastLine:
+def _line(result: ContrastResult, units: dict[str, str], family: int) -> ClaimLine:
     contrast = result.contrast
     small = contrast.smallest_effect
-    return ContrastLine(
+    return ClaimLine(
         name=contrast_label(contrast),
         claim=contrast.claim,
         formula=_formula(result, units),

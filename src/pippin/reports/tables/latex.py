@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pippin.reports.output_file import LATEX_HEAD
 from pippin.reports.report_data import Source
 from pippin.reports.tables.agreement_table import AGREEMENT_HEADS
-from pippin.reports.tables.contrast_table import ContrastLine
+from pippin.reports.tables.contrast_table import ClaimLine
 from pippin.reports.tables.results_table import ABSENT, NEAREST_NOTE, Cell, Line
 
 _SPECIAL = {
@@ -40,8 +40,8 @@ def escape_latex(text: str) -> str:
 def latex_table(
     source: Source,
     lines: Sequence[Line],
-    contrasts: Sequence[ContrastLine],
-    agreements: Sequence[ContrastLine] = (),
+    contrasts: Sequence[ClaimLine],
+    agreements: Sequence[ClaimLine] = (),
 ) -> str:
     """One row for each metric and one column for each arm; before it, the declared claims.
 
