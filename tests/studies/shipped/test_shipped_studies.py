@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shipped studies at every scale: fair comparisons that ask what they say."""
 
+import re
 from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -40,7 +42,18 @@ NEWER = {
     "shapes-padding-short",
 }
 """Studies whose kept runs read their learning rates in the middle of each step."""
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "shipped-studies.md"
 ALL = [(name, scale) for name, shipped in STUDIES.items() for scale in shipped.scales]
+
+
+@cache
+def studies_at(scale):
+    """All studies that have a scale."""
+    return {
+        name: get_study(name, scale=scale)
+        for name, shipped in STUDIES.items()
+        if scale in shipped.scales
+    }
 
 
 @pytest.mark.parametrize(("name", "scale"), ALL)
@@ -114,6 +127,39 @@ def test_a_verdict_rests_on_five_seeds_where_studies_are_run():
         large = {"cpu", "gpu-hour"} | ({"paper"} if "table1" not in name else set())
         for scale in large & set(shipped.scales):
             assert len(get_study(name, scale=scale).seeds) >= 5
+
+
+def listed_after(start, end="."):
+    """The studies that a sentence of the page on shipped studies names."""
+    text = " ".join(PAGE.read_text(encoding="utf-8").split())
+    assert text.count(start) == 1
+    return re.findall("`([a-z0-9-]+)`", text.split(start)[1].split(end)[0])
+
+
+def test_the_page_names_the_studies_that_train_in_fp32():
+    recipes = {
+        name: [*study.arms().values(), *study.starts.values()]
+        for name, study in studies_at("cpu").items()
+    }
+    assert listed_after("At `cpu` these train in fp32:") == [
+        name for name, own in recipes.items() if any(one.train.precision == "fp32" for one in own)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("count", "start", "end"),
+    [
+        (6, "most studies have five seeds:", "have six"),
+        (8, "have six,", "eight"),
+        (24, "`gate-quality` eight,", "24"),
+    ],
+)
+def test_the_page_names_the_studies_of_more_than_five_seeds(count, start, end):
+    for scale in ("cpu", "gpu-hour"):
+        studies = {name: len(study.seeds) for name, study in studies_at(scale).items()}
+        expected = {name for name, seeds in studies.items() if seeds == count}
+        assert set(listed_after(start, end)) == expected
+        assert set(studies.values()) == {5, 6, 8, 24}
 
 
 @pytest.mark.parametrize(("name", "scale"), ALL)
