@@ -3,6 +3,7 @@
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,26 @@ def test_a_failing_example_is_noticed(tmp_path):
         assert done.returncode == code and said in done.stdout, program
 
 
+def test_an_example_without_end_is_killed(tmp_path):
+    with pytest.raises(subprocess.TimeoutExpired) as raised:
+        run_code("print('began', flush=True); import time; time.sleep(60)", tmp_path, timeout=2)
+    assert raised.value.output == "began\n" and not (tmp_path / ".output").exists()
+
+
+def test_sizes_in_the_comparison_are_those_of_the_sources():
+    """Lines and thousands of characters of each row, up to 5 %: small changes need no new page."""
+    page = (ROOT / "docs/project/comparison.md").read_text(encoding="utf-8")
+    rows = re.findall(r"`((?:denoisers|training)/\w+)/`.*?: (\d+) lines, ([\d.]+)", page)
+    assert len(rows) == 4
+    for folder, lines, thousands in rows:
+        place = ROOT / "src/pippin" / folder
+        names = ("model.py", "config.py") if "denoisers" in folder else ("*.py",)
+        files = [path for name in names for path in place.glob(name)]
+        text = "".join(path.read_text(encoding="utf-8") for path in files)
+        assert len(text.splitlines()) == pytest.approx(int(lines), rel=0.05), folder
+        assert len(text) / 1000 == pytest.approx(float(thousands), rel=0.05), folder
+
+
 def test_chains_of_training_name_recipes_runs_and_rules_that_exist():
     lines = re.findall(
         r"^    pippin train (paper/.+)$", (ROOT / "docs/reference/transfer.md").read_text(), re.M
@@ -72,6 +93,15 @@ def test_commands_of_training_are_understood(page):
         with imported_examples(shlex.split(line, comments=True)) as words:
             _, recipe, rest = find_recipe(words)
             check_recipe(parse(TrainCommand, "", rest, TrainCommand(recipe=recipe)).recipe)
+
+
+def test_prose_has_up_to_100_characters_a_line():
+    """Tables, code, images and what reports write into docs/results.md may have more."""
+    for page in PAGES:
+        text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+        free = ("|", "    ", "![") + (("- ", "**") if page.name == "results.md" else ())
+        lines = [one for one in text.splitlines() if not one.startswith(free)]
+        assert [one for one in lines if len(one) > 100] == [], page.name
 
 
 def test_nothing_names_a_machine():

@@ -172,7 +172,7 @@ def lightningdit_xl_256() -> Recipe:
 def mdtv2_xl_256() -> Recipe:
     """MDTv2-XL/2 at 256 pixels (Gao et al. 2023), as its released code trains it.
 
-    The values are the code's: the paper's text was not accessible.
+    Checked against the released code only.
     """
     base = dit_xl_256()
     return replace(

@@ -35,8 +35,8 @@ def guided_from(share: float, scale: float) -> GuidanceConfig:
 def jit_b_256() -> Recipe:
     """JiT-B/16 on pixels of ImageNet at 256 (Li & He 2025, and their released code).
 
-    The paper's text was not accessible: times, noise, loss and dropped labels are the code's, the
-    rest is unverified.
+    Times, noise, loss and dropped labels were checked against the released code only; the rest is
+    unverified.
     """
     batch_size = 1024
     return Recipe(
@@ -72,8 +72,8 @@ def jit_b_256() -> Recipe:
 def ddt_xl_256() -> Recipe:
     """DDT-XL/2, 22 encoder and 6 decoder blocks, on ImageNet at 256 pixels (Wang et al. 2025).
 
-    The paper's text was not accessible: times are the code's, the rest is unverified. The loss
-    that aligns the encoder's features with DINOv2 (REPA) is not implemented.
+    Times were checked against the released code only; the rest is unverified. The loss that aligns
+    the encoder's features with DINOv2 (REPA) is not implemented.
     """
     batch_size = 256
     return Recipe(
@@ -109,8 +109,8 @@ def meanflow_b_256() -> Recipe:
     """DiT-B/4 that samples in one step, on ImageNet at 256 pixels (Geng et al. 2025, and their
     released code).
 
-    The paper's text was not accessible: times, weight, guidance, optimizer and length are those of
-    the code's configuration of B/4, the rest is unverified. Its network reads t, this one 1 - t.
+    Times, weight, guidance, optimizer and length were checked against the released code's
+    configuration of B/4 only; the rest is unverified. Its network reads t, this one 1 - t.
     The code chooses the first images of a batch for r = t, this one rows at equal distances.
     """
     batch_size = 256
