@@ -49,7 +49,7 @@ def test_a_failing_example_is_noticed(tmp_path):
 
 def test_an_example_without_end_is_killed(tmp_path):
     with pytest.raises(subprocess.TimeoutExpired) as raised:
-        run_code("print('began', flush=True); import time; time.sleep(60)", tmp_path, timeout=2)
+        run_code("print('began', flush=True); import time; time.sleep(60)", tmp_path, timeout=3)
     assert raised.value.output == "began\n" and not (tmp_path / ".output").exists()
 
 
