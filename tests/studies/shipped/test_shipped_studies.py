@@ -213,13 +213,24 @@ def test_a_study_fits_a_machine_by_settings_that_change_no_number(name):
             assert one.train.compile is False
 
 
-def test_every_setting_of_a_machine_is_one_that_changes_no_number():
+def test_every_setting_of_a_machine_but_one_changes_no_number():
     """So that a folder begun with some goes on with others."""
     base = get_study("control", scale="cpu").base
     for section in fields(MachineSettings):
         for one in fields(section.default_factory):
             (setting,) = [x for x in fields(getattr(base, section.name)) if x.name == one.name]
-            assert setting.metadata == NOT_PROTOCOL, f"{section.name}.{one.name}"
+            changes = one.name == "muon_precision"
+            assert (setting.metadata == NOT_PROTOCOL) is not changes, f"{section.name}.{one.name}"
+
+
+def test_the_precision_of_muon_is_part_of_what_is_compared():
+    study = get_study("control", scale="cpu")
+    train = TrainMachine(muon_precision="bf16")
+    other = with_machine_settings(study, MachineSettings(train=train))
+    assert fingerprint(other.base) != fingerprint(study.base)
+    train = TrainMachine(muon_precision="auto")
+    same = with_machine_settings(study, MachineSettings(train=train))
+    assert fingerprint(same.base) == fingerprint(study.base)
 
 
 def test_other_features_are_another_protocol_with_metrics_of_their_own():
