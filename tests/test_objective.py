@@ -16,6 +16,7 @@ from pippin.diffusion.config import (
     MinSNRWeight,
     VelocityWeight,
 )
+from pippin.diffusion.prediction import MIN_NORM, direction_error
 from pippin.objective import Objective, check_objective, draw_step
 from pippin.types import KeptTokens, Prediction
 
@@ -194,12 +195,21 @@ def test_the_direction_loss_is_one_minus_the_cosine(schedule, prediction, factor
     assert squared.keys() == {"mse"} and torch.equal(squared["mse"], losses["mse"])
 
 
+def test_the_direction_of_an_output_near_zero_has_a_bounded_gradient():
+    """As that of a network whose last layer begins at zero."""
+    expected = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    for scale in (0.0, 1e-6, 1.0):
+        output = (scale * expected.flip(0)).requires_grad_()
+        direction_error(output, expected).mean().backward()
+        assert 0.01 < output.grad.norm() < 1 / MIN_NORM / (4 * 64) ** 0.5 + 1e-6 < 1
+
+
 def test_the_direction_loss_is_a_mean_over_the_pixels_that_count():
     config = DiffusionConfig(schedule="flow", prediction="flow", direction_weight=1.0)
     latents, noise, output = torch.randn(3, 2, 4, 2, 4, generator=torch.Generator().manual_seed(3))
     mask = torch.zeros(2, 1, 2, 4)
     mask[0, 0, 1, 2] = mask[0, 0, 0, 3] = mask[1, 0, 0, 0] = 1
-    kept = KeptTokens(index=torch.zeros(2, 1, dtype=torch.int64), latents=mask)
+    kept = KeptTokens(index=torch.zeros(2, 1, dtype=torch.int64), num_tokens=8, latents=mask)
     t, found = torch.tensor([400.0, 900.0]), []
     for own in (None, kept):
         prediction = Prediction(mean=output, kept=own)

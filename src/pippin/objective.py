@@ -179,7 +179,8 @@ class Objective:
             mean = output.mean.float()
             mask = None if output.kept is None else output.kept.latents
             error = mean_of_values((mean - expected).square(), mask)
-            named_losses = {"mse": self._weighted(error, latents[0].numel(), t, logged)}
+            num_values = _num_values(latents, output.kept)
+            named_losses = {"mse": self._weighted(error, num_values, t, logged)}
             if self.config.direction_weight:
                 direction = mean_of_values(direction_error(mean, expected), mask)
                 named_losses["direction"] = self.config.direction_weight * direction
@@ -203,7 +204,7 @@ class Objective:
         t: Times,
         logged: dict[str, Tensor] | None,
     ) -> Float[Tensor, " batch"]:
-        """Mean squared error of each image, with the loss weight."""
+        """Mean squared error of each image, over ``num_values`` values, with the loss weight."""
         config = self.config.loss_weight
         if isinstance(config, AdaptiveWeight):
             if logged is not None:
@@ -211,6 +212,12 @@ class Objective:
             return error * adaptive_weight(config, error, num_values)
         weight = loss_weight(config, self.config.prediction, self.schedule, t)
         return error * to_device(weight, error.device)
+
+
+def _num_values(latents: Latents, kept: KeptTokens | None) -> int:
+    """Number of values of an image that its loss counts."""
+    num_values = latents[0].numel()
+    return num_values if kept is None else num_values * kept.index.shape[1] // kept.num_tokens
 
 
 Features = Float[Tensor, "batch features rows columns"]
@@ -354,9 +361,10 @@ class BatchLoss(nn.Module):
                 "its loader with pippin.training.train"
             )
         grid = (features.shape[2], features.shape[3])
-        if kept is None and hidden.shape[1] != grid[0] * grid[1]:
+        num_tokens = hidden.shape[1] if kept is None else kept.num_tokens
+        if num_tokens != grid[0] * grid[1]:
             raise ValueError(
-                f"the denoiser has {hidden.shape[1]} tokens, and the features a grid of "
+                f"the denoiser has {num_tokens} tokens, and the features a grid of "
                 f"{grid[0]} x {grid[1]}; both must be of the same views"
             )
         features = to_device(features, device).float()
@@ -381,7 +389,9 @@ def check_objective(diffusion: DiffusionConfig, denoiser: DenoiserConfig) -> Non
         )
 
 
-def check_meanflow(diffusion: DiffusionConfig, conditioning: ConditioningConfig) -> None:
+def check_meanflow(
+    diffusion: DiffusionConfig, conditioning: ConditioningConfig, denoiser: DenoiserConfig
+) -> None:
     """Refuse mean velocities without the embedding of their interval, the embedding without them,
     and guidance in the target by conditions that are never dropped.
 
@@ -390,10 +400,14 @@ def check_meanflow(diffusion: DiffusionConfig, conditioning: ConditioningConfig)
     """
     meanflow, drop = diffusion.meanflow, conditioning.drop
     if meanflow.enabled != conditioning.interval:
+        # Of times in [0, 1000], as most networks read them, du/dt is a thousand times as large.
+        reads_noise = getattr(denoiser, "time_input", "data") == "noise"
+        time_input = " --denoiser.time-input data" if reads_noise else ""
         raise ConfigError(
             "diffusion.meanflow.share above 0 and conditioning.interval True, the embedding of "
             f"t - r, need each other; got {meanflow.share:g} and {conditioning.interval}: set "
-            "--diffusion.meanflow.share 0.25 --conditioning.interval True, or leave out both"
+            f"--diffusion.meanflow.share 0.25 --conditioning.interval True{time_input}, or leave "
+            "out both"
         )
     if not meanflow.guided:
         return

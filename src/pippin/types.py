@@ -250,6 +250,8 @@ class KeptTokens:
 
     index: Int[Tensor, "batch kept"]
     """Their raster indices, ascending."""
+    num_tokens: int
+    """Number of all tokens of an image, N."""
     latents: Float[Tensor, "batch 1 height width"]
     """1 at latents of their patches, 0 at others."""
 

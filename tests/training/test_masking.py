@@ -7,7 +7,7 @@ import pytest
 import torch
 from one_batch import SIZED
 from small_models import model_of
-from small_trainer import CONFIG, batches, make_trainer
+from small_trainer import CONFIG, REPA_FEATURES, batches, make_trainer
 
 from pippin.conditioning.config import ConditioningConfig, ControlConfig
 from pippin.config import ConfigError, fingerprint
@@ -15,7 +15,7 @@ from pippin.denoisers.dit.config import DiTConfig, dit
 from pippin.denoisers.mdtv2.config import mdtv2
 from pippin.denoisers.mmdit.config import mmdit
 from pippin.denoisers.unet.config import unet
-from pippin.diffusion.config import DiffusionConfig
+from pippin.diffusion.config import AdaptiveWeight, DiffusionConfig
 from pippin.evaluation.metrics.cost import denoiser_flops, meta_model
 from pippin.nn.masking import gather_tokens, kept_patches, kept_tokens, num_kept
 from pippin.objective import Objective, draw_step, repa_loss
@@ -160,6 +160,30 @@ def test_the_loss_is_the_mean_over_kept_patches(learns_variance):
     everything = kept_patches(torch.arange(16).expand(3, -1), (4, 4), 2)
     for name, values in losses(output, kept=everything).items():
         torch.testing.assert_close(values, losses(output)[name])
+
+
+def test_the_adaptive_weight_counts_the_values_of_kept_patches():
+    """With power 1, the loss of an image is e / (e + offset) of the squared error e over them."""
+    weight = AdaptiveWeight(power=1.0, offset=0.5)
+    config = DiffusionConfig(schedule="flow", prediction="flow", loss_weight=weight)
+    latents, output = torch.randn(2, *SHAPE, generator=numbers())
+    index = kept_tokens(torch.rand(3, 16, generator=numbers(1)), 0.75)
+    prediction = Prediction(mean=output, kept=kept_patches(index, (4, 4), 2))
+    noise = torch.randn(SHAPE, generator=numbers(2))
+    losses = Objective(config)(lambda x, t: prediction, latents, torch.full((3,), 500.0), noise)
+    squares = (output - noise + latents).square() * prediction.kept.latents
+    errors = squares.sum(dim=(1, 2, 3))
+    torch.testing.assert_close(losses["mse"], errors / (errors + 0.5))
+
+
+def test_features_of_another_grid_are_refused(tmp_path):
+    repa, masking = RepaConfig(encoder="efflite0", block=1), MaskingConfig(ratio=0.75)
+    trainer = make_trainer(tmp_path, denoiser=TINY, repa=repa, masking=masking)
+    features = torch.randn(8, REPA_FEATURES, 4, 4, generator=numbers())
+    batch = replace(next(batches()), features=features)
+    trainer.step(batch)
+    with pytest.raises(ValueError, match="16 tokens, and the features a grid of 2 x 4"):
+        trainer.step(replace(batch, features=features[:, :, :2]))
 
 
 def test_features_of_kept_tokens_are_aligned():
@@ -326,6 +350,10 @@ def test_settings_without_effect_are_refused():
     conv = RepaConfig(encoder="efflite0", block=1, projector="conv")
     with pytest.raises(ConfigError, match=r"projector conv reads the whole grid"):
         check_recipe(masked_recipe(masking=MaskingConfig(ratio=0.5), repa=conv))
+    recipe = get_recipe("openmoji/dit-meanflow")
+    masked = replace(recipe, train=replace(recipe.train, masking=MaskingConfig(ratio=0.5)))
+    with pytest.raises(ConfigError, match=r"share 0\.25 and train\.masking\.ratio 0\.5: set --tr"):
+        check_recipe(masked)
 
 
 def test_it_is_part_of_the_fingerprint_where_it_is_on():

@@ -14,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from pippin import rng
 from pippin.conditioning.config import ConditioningConfig
 from pippin.config import ConfigError, protocol
-from pippin.denoisers.dit.config import DiTConfig
+from pippin.denoisers.dit.config import DiTConfig, dit
+from pippin.denoisers.mmdit.config import mmdit
 from pippin.diffusion.config import (
     AdaptiveWeight,
     DiffusionConfig,
@@ -210,10 +211,12 @@ def test_settings_that_do_not_fit_are_refused():
         replace(MEANFLOW, rescale=2.0)
     off = replace(CONDITIONING, interval=False)
     for diffusion, conditioning in ((MEANFLOW, off), (FLOW, CONDITIONING)):
-        with pytest.raises(ConfigError, match=r"need each other; got 0.* set --diffusion"):
-            check_meanflow(diffusion, conditioning)
-    check_meanflow(GUIDED, CONDITIONING)
+        with pytest.raises(ConfigError, match=r"need each other; got 0.* set --diff.* True, or"):
+            check_meanflow(diffusion, conditioning, mmdit("tiny"))
+        with pytest.raises(ConfigError, match="interval True --denoiser.time-input data, or"):
+            check_meanflow(diffusion, conditioning, dit("tiny"))
+    check_meanflow(GUIDED, CONDITIONING, dit("tiny"))
     never = replace(CONDITIONING.drop, keep=0.8, both=0.0, control=0.1)
     with pytest.raises(ConfigError, match=r"conditioning\.drop\.both is 0"):
-        check_meanflow(GUIDED, replace(CONDITIONING, drop=never))
+        check_meanflow(GUIDED, replace(CONDITIONING, drop=never), dit("tiny"))
     assert protocol(MEANFLOW)["meanflow.share"] == 0.25 and CONFIG.batch_size == 8

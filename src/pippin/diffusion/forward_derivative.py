@@ -13,6 +13,9 @@ from torch.autograd.forward_ad import dual_level, make_dual, unpack_dual
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
+# Torch's own use, when the first dual tensor is made.
+warnings.filterwarnings("ignore", "`torch.jit.script`", FutureWarning)
+
 
 @contextmanager
 def forward_derivatives() -> Iterator[None]:
@@ -22,10 +25,8 @@ def forward_derivatives() -> Iterator[None]:
     Attention takes its plain operations, since fused kernels have no forward-mode derivative, and
     compiled blocks run without their compiled code.
     """
-    with _uncompiled(), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings(), dual_level():
-        warnings.filterwarnings("ignore", "`torch.jit.script`", FutureWarning)  # torch's own use
-        with _ConstantWeights():
-            yield
+    with _uncompiled(), sdpa_kernel(SDPBackend.MATH), dual_level(), _ConstantWeights():
+        yield
 
 
 class _ConstantWeights(TorchFunctionMode):

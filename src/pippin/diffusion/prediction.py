@@ -111,13 +111,20 @@ def mean_of_values(values: Field, mask: Tensor | None = None) -> Float[Tensor, "
     return (values.mean(dim=1, keepdim=True) * mask).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3))
 
 
+MIN_NORM = 0.1
+"""Lower bound of the norms in the direction error; those of velocities are about the root of twice
+the number of channels. The gradient is 1 / norm: with torch's bound of 1e-8, that of a network whose
+last layer begins at zero would be 1e8."""
+
+
 def direction_error(
     prediction: Float[Tensor, "batch channels height width"],
     expected: Float[Tensor, "batch channels height width"],
 ) -> Float[Tensor, "batch 1 height width"]:
     """1 - cosine similarity of two fields over the channels of each latent pixel (LightningDiT,
-    Yao et al. 2025, arXiv 2501.01423, velocity direction loss)."""
-    return 1 - F.cosine_similarity(prediction, expected, dim=1)[:, None]
+    Yao et al. 2025, arXiv 2501.01423, velocity direction loss), with norms of at least
+    :data:`MIN_NORM`."""
+    return 1 - F.cosine_similarity(prediction, expected, dim=1, eps=MIN_NORM)[:, None]
 
 
 def per_row(values: Tensor, like: Tensor) -> Tensor:

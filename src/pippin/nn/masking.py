@@ -52,5 +52,6 @@ def kept_patches(kept: Indices, grid: tuple[int, int], patch_size: int) -> KeptT
         patch_size: side of a patch.
     """
     ones = torch.ones(*kept.shape, patch_size**2, device=kept.device)
-    values = scatter_tokens(ones, kept, grid[0] * grid[1])
-    return KeptTokens(index=kept, latents=from_patches(values, grid, patch_size))
+    num_tokens = grid[0] * grid[1]
+    patches = from_patches(scatter_tokens(ones, kept, num_tokens), grid, patch_size)
+    return KeptTokens(index=kept, num_tokens=num_tokens, latents=patches)

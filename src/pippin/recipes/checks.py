@@ -225,7 +225,8 @@ def _check_repa(recipe: Recipe) -> None:
 
 
 def _check_masking(recipe: Recipe) -> None:
-    """Refuse to hide tokens from a denoiser that needs all of them, or from a convolution."""
+    """Refuse to hide tokens from a denoiser that needs all of them, from MeanFlow's target, whose
+    network reads all tokens and is not trained on them, or from a convolution."""
     masking, denoiser, repa = recipe.train.masking, recipe.denoiser, recipe.train.repa
     if not masking.enabled:
         return
@@ -234,6 +235,13 @@ def _check_masking(recipe: Recipe) -> None:
             f"train.masking.ratio hides tokens from the blocks of dit, and denoiser "
             f"{denoiser.kind} {reason}; got {masking.ratio}: set --train.masking.ratio 0, or take "
             "a recipe with denoiser.kind dit"
+        )
+    if (meanflow := recipe.diffusion.meanflow).enabled:
+        raise ConfigError(
+            "diffusion.meanflow takes its target from the network with all tokens, which masked "
+            f"steps do not train; got share {meanflow.share:g} and train.masking.ratio "
+            f"{masking.ratio}: set --train.masking.ratio 0, or --diffusion.meanflow.share 0 "
+            "--conditioning.interval False"
         )
     if repa.needs_grid:
         raise ConfigError(
@@ -284,7 +292,7 @@ _CHECKS: tuple[Callable[[Recipe], None], ...] = (
     check_record,
     lambda recipe: check_guidance(recipe.sampling, recipe.conditioning),
     lambda recipe: check_objective(recipe.diffusion, recipe.denoiser),
-    lambda recipe: check_meanflow(recipe.diffusion, recipe.conditioning),
+    lambda recipe: check_meanflow(recipe.diffusion, recipe.conditioning, recipe.denoiser),
     _check_grid,
     _check_reference,
     _check_averages,
