@@ -213,7 +213,7 @@ def test_settings_that_do_not_fit_are_refused():
     for diffusion, conditioning in ((MEANFLOW, off), (FLOW, CONDITIONING)):
         with pytest.raises(ConfigError, match=r"need each other; got 0.* set --diff.* True, or"):
             check_meanflow(diffusion, conditioning, mmdit("tiny"))
-        with pytest.raises(ConfigError, match="interval True --denoiser.time-input data, or"):
+        with pytest.raises(ConfigError, match=r"interval True --denoiser\.time-input data, or"):
             check_meanflow(diffusion, conditioning, dit("tiny"))
     check_meanflow(GUIDED, CONDITIONING, dit("tiny"))
     never = replace(CONDITIONING.drop, keep=0.8, both=0.0, control=0.1)

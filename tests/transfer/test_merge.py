@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from small_trainer import batches
 
 from pippin.conditioning.config import ConditioningConfig, ControlConfig, TextSemantic
 from pippin.denoisers.dit.config import dit
@@ -262,6 +263,29 @@ def test_mean_velocities_start_from_velocities_with_a_new_embedding():
     own = dict(build(SMALL["dit"], interval).named_parameters())
     new = [name for name in weights if name not in given]
     assert all(name.startswith("conditioner.interval.linear_") for name in new)
-    assert all(torch.equal(weights[name], own[name]) for name in new)
+    assert all(
+        torch.equal(weights[name], 0 * own[name] if ".linear_out." in name else own[name])
+        for name in new
+    )
     with pytest.raises(ValueError, match=r"init\.transfer interval"):
         merge(given, build(SMALL["dit"], interval), ENDS, ())
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_mean_velocities_and_velocities_are_equal_at_the_end_of_the_interval(learned):
+    """u(r = t) is v, before and after the transfer in either direction."""
+    ends = BY_CLASS, replace(BY_CLASS, interval=True)
+    old, new = ends if learned else reversed(ends)
+    source, target = (build(SMALL["dit"], conditioning) for conditioning in (old, new))
+    source.load_state_dict(trained(SMALL["dit"], old))
+    given = {name: value.detach() for name, value in source.named_parameters()}
+    weights, report = merge(given, target, ENDS, ("interval",))
+    target.load_state_dict(weights)
+    batch, t = next(batches(batch_size=2)), torch.tensor([300.0, 1000.0])
+    velocities = [
+        model(batch.latents, t, model.prepare(batch.conditions)).mean for model in (source, target)
+    ]
+    torch.testing.assert_close(*velocities, rtol=1e-5, atol=1e-5)
+    record = next(one for one in report.moved if one.name == "conditioner.time.linear_out.bias")
+    assert record.rule == ("" if learned else "interval")
+    assert report.unused == ()

@@ -113,8 +113,8 @@ def mean_of_values(values: Field, mask: Tensor | None = None) -> Float[Tensor, "
 
 MIN_NORM = 0.1
 """Lower bound of the norms in the direction error; those of velocities are about the root of twice
-the number of channels. The gradient is 1 / norm: with torch's bound of 1e-8, that of a network whose
-last layer begins at zero would be 1e8."""
+the number of channels. The gradient is 1 / norm: with torch's bound of 1e-8, that of a network
+whose last layer begins at zero would be 1e8."""
 
 
 def direction_error(

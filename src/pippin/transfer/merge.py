@@ -4,12 +4,13 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from pippin.model import LatentDenoiser
 from pippin.training.config import RuleName
+from pippin.transfer.interval import EMBEDDING, TIME_BIAS, without_interval
 from pippin.transfer.rules import (
     RULES,
     Action,
@@ -114,7 +115,7 @@ def merge(
     """
     rules = tuple(rule for rule in RULES if rule in rules)
     initial = {name: value.detach().cpu() for name, value in model.named_parameters()}
-    trained, old_names = _regrouped(trained, initial, rules)
+    trained, changes = _adapted(trained, initial, rules)
     unfit = _unfit_modules(trained, initial, rules)
     weights: dict[str, Tensor] = {}
     moved: list[TensorRecord] = []
@@ -129,16 +130,16 @@ def merge(
             continue
         if own is not None:
             weights[name] = own if outcome.value is None else outcome.value
-        old_name = old_names.get(name, "") if outcome.action == "copied" else ""
-        same = outcome.action == "copied" and not old_name
+        change = changes.get(name) if outcome.action == "copied" else None
+        same = outcome.action == "copied" and change is None
         moved.append(
             TensorRecord(
                 name=name,
                 action=outcome.action,
-                rule="" if same else rule_name,
+                rule=change.rule if change else "" if same else rule_name,
                 trained=None if source is None else tuple(source.shape),
                 new=None if own is None else tuple(own.shape),
-                detail=f"from {old_name}" if old_name else outcome.detail,
+                detail=change.detail if change else outcome.detail,
             )
         )
     if unmatched:
@@ -146,17 +147,32 @@ def merge(
     return weights, TransferReport(moved=tuple(moved), rules=rules)
 
 
-def _regrouped(
+class _Change(NamedTuple):
+    """Change of a trained tensor before it is copied."""
+
+    rule: RuleName
+    detail: str
+
+
+def _adapted(
     trained: Mapping[str, Tensor], initial: Mapping[str, Tensor], rules: Sequence[RuleName]
-) -> tuple[Mapping[str, Tensor], dict[str, str]]:
+) -> tuple[Mapping[str, Tensor], dict[str, _Change]]:
     """Trained tensors with control fields renamed to the group that the model has them in, and
-    their old names."""
-    if "control" not in rules:
-        return trained, {}
-    renamed = {name: regrouped(name) or "" for name in trained if name not in initial}
-    renamed = {name: new for name, new in renamed.items() if new in initial}
-    tensors = {renamed.get(name, name): value for name, value in trained.items()}
-    return tensors, {new: name for name, new in renamed.items()}
+    with a dropped embedding of intervals added to that of time; and these changes by name."""
+    changes: dict[str, _Change] = {}
+    if "control" in rules:
+        renamed = {name: regrouped(name) or "" for name in trained if name not in initial}
+        renamed = {name: new for name, new in renamed.items() if new in initial}
+        trained = {renamed.get(name, name): value for name, value in trained.items()}
+        changes |= {new: _Change("control", f"from {name}") for name, new in renamed.items()}
+    if "interval" in rules and _has_interval(trained) and not _has_interval(initial):
+        trained = without_interval(trained)
+        changes[TIME_BIAS] = _Change("interval", "plus the embedding of the interval at r = t")
+    return trained, changes
+
+
+def _has_interval(tensors: Mapping[str, Tensor]) -> bool:
+    return any(name.startswith(f"{EMBEDDING}.") for name in tensors)
 
 
 def _unfit_modules(
@@ -196,7 +212,9 @@ def _outcome(
             return rule.place(name, trained, own, ends)
     if rule is None:
         return None
-    return Outcome(value=None, action="dropped" if own is None else "initialised")
+    if own is None:
+        return Outcome(value=None, action="dropped")
+    return Outcome(value=rule.initial(name, own), action="initialised")
 
 
 def _refusal(

@@ -17,6 +17,7 @@ from torch.nn.functional import grid_sample, interpolate
 
 from pippin.denoisers.config import DenoiserConfig
 from pippin.training.config import RuleName
+from pippin.transfer.interval import initial_interval
 
 Grid = tuple[int, int]
 """(rows, columns) of patches."""
@@ -107,6 +108,9 @@ class Rule:
     """Outcome of a tensor on both sides; None: it keeps its initial value if shapes differ."""
     always: bool = False
     """Whether ``place`` also decides for tensors of equal shape; otherwise those are copied."""
+    initial: Callable[[str, Tensor], Tensor | None] = lambda name, initial: None
+    """(name, initial) -> value of a tensor that the trained weights lack; None: it keeps its
+    initial value."""
 
 
 def _positions(name: str, trained: Tensor, initial: Tensor, ends: TransferEnds) -> Outcome:
@@ -197,6 +201,7 @@ RULES: dict[RuleName, Rule] = {
     "interval": Rule(
         pattern=re.compile(r"(?P<module>conditioner\.interval)\..*"),
         says="mean velocities (MeanFlow) from velocities, or the reverse: the embedding of the "
-        "interval is new, or dropped",
+        "interval is new, or dropped; the velocity at r = t stays",
+        initial=initial_interval,
     ),
 }
