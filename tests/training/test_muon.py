@@ -26,6 +26,7 @@ from pippin.training.muon import (
     iteration_dtype,
     orthogonalise,
     orthogonalise_stack,
+    shared_precision,
     unused_precision,
 )
 
@@ -266,6 +267,36 @@ def test_sharded_weights_take_the_same_steps_in_bf16(
     for results in run_ranks(2, sharded_steps, tmp_path):
         for result, weight in zip(results, weights, strict=True):
             torch.testing.assert_close(result, weight.detach(), rtol=0, atol=1e-6)
+
+
+def uneven_precision(world: World, _: Path) -> list[Tensor]:
+    """Whether ranks share bf16 where rank 1's CPU has no bf16 units, and where all have them."""
+    device, shared = torch.device("cpu"), []
+    for rank_without in (1, None):
+        with pytest.MonkeyPatch.context() as patch:
+            units = world.rank != rank_without
+            patch.setattr(muon_module, "cpu_has_bf16_units", lambda has=units: has)
+            precision = shared_precision(device, "bf16", world)
+            noted = unused_precision(device, "bf16", world) is not None
+        shared.append(torch.tensor([precision == "bf16", noted]))
+    return shared
+
+
+def test_ranks_on_unlike_cpus_share_a_precision(tmp_path: Path) -> None:
+    for without, everywhere in run_ranks(2, uneven_precision, tmp_path):
+        assert without.tolist() == [False, True] and everywhere.tolist() == [True, False]
+
+
+def test_gram_matrices_are_for_cpus() -> None:
+    """Only a CPU's iteration in fp32 takes fewer FLOPs with them."""
+
+    def flops(device: str, gram: bool) -> int:
+        optimizer = Muon(weights_with_gradients(), lr=0.1, gram=gram, precision="fp32")
+        with FlopCounterMode(display=False) as counter:
+            list(optimizer._orthogonalise([torch.ones(8, 40, device=device)]))
+        return counter.get_total_flops()
+
+    assert flops("cpu", True) < flops("cpu", False) == flops("meta", True) == flops("meta", False)
 
 
 @pytest.mark.parametrize("setting", [{"muon_gram": True}, {"muon_precision": "bf16"}])

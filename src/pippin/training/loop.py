@@ -94,7 +94,7 @@ class Trainer:
         if world.size > 1:  # first: FSDP replaces the parameters by shards
             self._loss = wrap_parallel(self._loss, model.denoiser.blocks, world, config.parallel)
         self._parameters = list(model.parameters())  # a walk over all modules takes a while
-        self.optimizers = build_optimizers(model, config)
+        self.optimizers = build_optimizers(model, config, world)
         self.averages = build_averages(model, config)
         self.step_count = self.bad_steps = self.bad_in_a_row = 0
         self.log_means, self._seconds = RunningMeans(), RunningMeans()

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pippin.distributed.sharded_tensors import full_tensor, shard_like
+from pippin.distributed.world import SINGLE_RANK, World
 from pippin.system.device import cpu_has_bf16_units
 from pippin.training.config import MuonPrecision
 
@@ -45,12 +46,26 @@ def iteration_dtype(device: torch.device, precision: MuonPrecision = "auto") -> 
     return torch.bfloat16 if wanted and not emulated else None
 
 
-def unused_precision(device: torch.device, precision: MuonPrecision) -> str | None:
-    """Note for a log where bf16 was asked for and fp32 is used; None where it is as asked."""
-    if precision != "bf16" or iteration_dtype(device, precision) is not None:
+def shared_precision(
+    device: torch.device, precision: MuonPrecision, world: World = SINGLE_RANK
+) -> MuonPrecision:
+    """Precision that all ranks use, so that equal weights take equal steps: on CPUs bf16 only if
+    the CPU of every rank has bf16 units. All ranks must call it."""
+    if precision != "bf16" or device.type != "cpu":
+        return precision
+    return "fp32" if world.any_rank(not cpu_has_bf16_units()) else "bf16"
+
+
+def unused_precision(
+    device: torch.device, precision: MuonPrecision, world: World = SINGLE_RANK
+) -> str | None:
+    """Note for a log where bf16 was asked for and fp32 is used; None where it is as asked. All
+    ranks must call it."""
+    if shared_precision(device, precision, world) == precision:
         return None
+    whose = "this CPU" if world.size == 1 else "the CPU of every rank"
     return (
-        "train.muon_precision bf16 stays fp32: torch reports no bf16 units of this CPU "
+        f"train.muon_precision bf16 stays fp32: torch reports no bf16 units of {whose} "
         "(AVX512-BF16 or AMX), and without them bf16 is slower"
     )
 
@@ -156,7 +171,8 @@ class Muon(torch.optim.Optimizer):
         lr: learning rate.
         momentum: Nesterov momentum.
         gram: on CPUs, see :func:`orthogonalise`.
-        precision: of the iteration, see :func:`iteration_dtype`.
+        precision: of the iteration, see :func:`iteration_dtype`; of several ranks
+            :func:`shared_precision`.
     """
 
     def __init__(
@@ -210,9 +226,11 @@ class Muon(torch.optim.Optimizer):
     def _orthogonalise(
         self, matrices: list[Float[Tensor, "rows columns"]]
     ) -> Iterable[Float[Tensor, "rows columns"]]:
-        dtype = iteration_dtype(matrices[0].device, self.precision)
+        device = matrices[0].device
+        dtype, on_cpu = iteration_dtype(device, self.precision), device.type == "cpu"
         if dtype is None:
-            return [orthogonalise(matrix, gram=self.gram) for matrix in matrices]
-        if matrices[0].device.type == "cpu":
+            gram = self.gram and on_cpu
+            return [orthogonalise(matrix, gram=gram) for matrix in matrices]
+        if on_cpu:
             return orthogonalise_stack(matrices, dtype, gram=self.gram)
         return [orthogonalise(matrix, dtype) for matrix in matrices]

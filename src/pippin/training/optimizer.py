@@ -11,15 +11,19 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pippin.distributed.sharded_tensors import shard_like
+from pippin.distributed.world import SINGLE_RANK, World
 from pippin.model import LatentDenoiser
 from pippin.training.config import TrainConfig
-from pippin.training.muon import Muon
+from pippin.training.muon import Muon, shared_precision
 from pippin.training.schedules import learning_rate_factor
 
 
-def build_optimizers(model: LatentDenoiser, config: TrainConfig) -> list[Optimizer]:
+def build_optimizers(
+    model: LatentDenoiser, config: TrainConfig, world: World = SINGLE_RANK
+) -> list[Optimizer]:
     """Build Adam for all parameters; with ``muon_learning_rate``, Muon for the matrices of the
-    denoiser's blocks and Adam for the rest. Adam's weight decay is decoupled."""
+    denoiser's blocks and Adam for the rest. Adam's weight decay is decoupled. All ranks must call
+    it."""
     if config.muon_learning_rate is None:
         return [_adam(list(model.parameters()), config)]
     named = model.denoiser.blocks.named_parameters()
@@ -30,7 +34,7 @@ def build_optimizers(model: LatentDenoiser, config: TrainConfig) -> list[Optimiz
         matrices,
         lr=config.muon_learning_rate,
         gram=config.muon_gram,
-        precision=config.muon_precision,
+        precision=shared_precision(matrices[0].device, config.muon_precision, world),
     )
     return [_adam(rest, config), muon]
 

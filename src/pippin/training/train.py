@@ -286,7 +286,8 @@ def _prepare_trainer(
     inputs = with_null_mask(inputs, model)
     record = state_entry(inputs) | recorded_encoder(start)
     trainer = build_trainer(components, run.path, world, model, lineage, record)
-    if note := unused_precision(components.device, components.recipe.train.muon_precision):
+    precision = components.recipe.train.muon_precision
+    if note := unused_precision(components.device, precision, world):
         print_above_progress(components.console, note)
     if start is not None:
         trainer.restore(start, verified=True)
