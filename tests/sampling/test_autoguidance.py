@@ -181,6 +181,16 @@ def test_a_guide_of_another_process_is_refused(run, change, message):
         module._check_fit(run, replace(run, recipe=recipe, source="other"))
 
 
+def test_a_guide_of_velocities_is_refused_where_steps_are_of_mean_velocities(run):
+    guide = run.guide(guiding(2.0, **OWN_CHECKPOINT))
+    steps = replace(guiding(2.0), solver="meanflow")
+    with pytest.raises(ValueError, match="interval is False in the guide, True in the model"):
+        module.check_solver(guide, steps)
+    conditioning = replace(guide.recipe.conditioning, interval=True)
+    recipe = replace(guide.recipe, conditioning=conditioning)
+    module.check_solver(replace(guide, recipe=recipe), steps)
+
+
 def test_all_differences_of_conditions_and_latents_are_named(run):
     components = copy(run.components)
     data = replace(run.recipe.data, resolution=64)

@@ -99,6 +99,25 @@ def test_other_solvers_follow_the_velocity_of_the_model():
     assert (velocity - own).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("setting", [{"log_snr_interval": (-3.0, 3.0)}, {"semantic_power": 1.0}])
+def test_guidance_that_one_step_turns_off_is_refused(setting):
+    """The unconditional term is evaluated in the second of two steps, and in no single one."""
+    conditioning = ConditioningConfig(interval=True)
+    guidance = GuidanceConfig(semantic_scale=3.0, **setting)
+    for steps, evaluations in ((1, 1), (2, 3)):
+        config = replace(ONE_STEP, guidance=guidance, steps=steps)
+        sampler = Sampler(ClosedForm(), make_schedule("flow"), "flow", config)
+        assert sampler.evaluations_per_image == evaluations
+    with pytest.raises(ConfigError, match=r"in the one step of .*meanflow.*steps 1: leave it"):
+        check_guidance(replace(ONE_STEP, guidance=guidance), conditioning)
+    check_guidance(replace(ONE_STEP, guidance=guidance, steps=2), conditioning)
+    recipe = get_recipe("openmoji/dit-meanflow")
+    if "log_snr_interval" in setting:
+        searched = replace(recipe.evaluation, intervals=((-3.0, 3.0),), scales=(2.0,))
+        with pytest.raises(ConfigError, match=r"evaluation\.intervals .*turns guidance off"):
+            check_recipe(replace(recipe, evaluation=searched))
+
+
 def test_models_without_mean_velocities_are_refused():
     with pytest.raises(ConfigError, match="needs a model of mean velocities, trained with"):
         check_guidance(ONE_STEP, ConditioningConfig())

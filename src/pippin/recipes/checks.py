@@ -101,7 +101,7 @@ def _check_best(recipe: Recipe) -> None:
 
 
 def _check_measured_guidance(recipe: Recipe) -> None:
-    """Check that the model supports every guidance scale that the evaluation samples at."""
+    """Check that the model supports every guidance that the evaluation samples with."""
     evaluation, sampling = recipe.evaluation, recipe.sampling
     guided = replace(sampling, negative_prompt=None)
     candidates = {
@@ -112,6 +112,10 @@ def _check_measured_guidance(recipe: Recipe) -> None:
                 guidance=replace(sampling.guidance, control_scale=scale, reference="null"),
             )
             for scale in evaluation.control_scales
+        ],
+        "evaluation.intervals": [
+            replace(guided, guidance=replace(sampling.guidance, log_snr_interval=interval))
+            for interval in evaluation.intervals
         ],
     }
     for name, samplings in candidates.items():

@@ -133,6 +133,20 @@ def _check_fit(run: "LoadedRun", guide: "LoadedRun") -> None:
         )
 
 
+def check_solver(guide: Guide, config: SamplingConfig) -> None:
+    """Refuse a guide of velocities where the solver takes steps of mean velocities.
+
+    Raises:
+        ValueError: the guide has no mean velocities.
+    """
+    if config.solver == "meanflow" and not guide.recipe.conditioning.interval:
+        raise ValueError(
+            "sampling.solver meanflow needs a guide of mean velocities; conditioning.interval is "
+            "False in the guide, True in the model: give a run with diffusion.meanflow.share "
+            "above 0 as sampling.guide, or set --sampling.solver euler"
+        )
+
+
 def _compared(run: "LoadedRun", guide: "LoadedRun") -> Iterator[tuple[str, Any, Any]]:
     """(description, value of the model, value of the guide) of all that must be equal."""
     for name in ("schedule", "rescale", "prediction"):

@@ -80,6 +80,7 @@ def check_guidance(sampling: "SamplingConfig", conditioning: ConditioningConfig)
             "choose ddim, euler, heun, dpm++ or sde"
         )
     _check_guide(sampling)
+    _check_one_step(sampling)
     if sampling.negative_prompt is not None:
         if not isinstance(conditioning.semantic, TextSemantic):
             raise ConfigError("sampling.negative_prompt is for text models: leave it out")
@@ -104,6 +105,22 @@ def check_guidance(sampling: "SamplingConfig", conditioning: ConditioningConfig)
                 f"{name} guides nothing: conditioning.control has no field; leave it at 1"
             )
         _check_dropped(name, "control", drop.control + drop.both * (not conditioning.rules))
+
+
+def _check_one_step(sampling: "SamplingConfig") -> None:
+    """Refuse guidance that varies with time where the only step starts from pure noise: it is off
+    there."""
+    if sampling.solver != "meanflow" or sampling.steps > 1:
+        return
+    for name in ("log_snr_interval", "semantic_power"):
+        value = getattr(sampling.guidance, name)
+        if value is None or (isinstance(value, tuple) and value[0] == -math.inf):
+            continue
+        raise ConfigError(
+            f"sampling.guidance.{name} turns guidance off in the one step of sampling.solver "
+            f"meanflow, which starts from pure noise; got {value} and sampling.steps 1: leave it "
+            "out, or set --sampling.steps 2 or more"
+        )
 
 
 def _check_guide(sampling: "SamplingConfig") -> None:

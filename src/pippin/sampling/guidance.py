@@ -31,17 +31,37 @@ from pippin.sampling.config import GuidanceConfig
 from pippin.sampling.guidance_rescale import rescaled
 from pippin.types import NUM_TIMES, Conditions, Keep, Prediction
 
-Predict = Callable[..., Prediction]
-"""(x_t (batch, channels, height, width), t (batch,)) -> Prediction; for a mean velocity also the
-interval t - r (batch,), as third argument."""
-GuidedPredict = Callable[..., Prediction]
-"""Like :data:`Predict`, at one time and interval for all rows: numbers, since reading the time of
-the guidance from a GPU would wait for it."""
-
 Term = tuple[bool, bool]
 """(semantic kept, control kept)."""
-Predictions = Callable[..., dict[Term, Prediction]]
-"""Like :data:`Predict`, for several terms."""
+
+
+@runtime_checkable
+class Predict(Protocol):
+    """Prediction of a model under fixed conditions."""
+
+    def __call__(self, x_t: Tensor, t: Tensor, interval: Tensor | None = None, /) -> Prediction:
+        """Predict for states (batch, channels, height, width) at times (batch,); with an interval
+        t - r (batch,) the mean velocity of it."""
+
+
+@runtime_checkable
+class Predictions(Protocol):
+    """Predictions of several terms."""
+
+    def __call__(
+        self, x_t: Tensor, t: Tensor, interval: Tensor | None = None, /
+    ) -> dict[Term, Prediction]:
+        """Predict as :class:`Predict`."""
+
+
+@runtime_checkable
+class GuidedPredict(Protocol):
+    """Guided prediction, at one time and interval for all rows: numbers, since reading the time of
+    the guidance from a GPU would wait for it."""
+
+    def __call__(self, x_t: Tensor, time: float, interval: float | None = None, /) -> Prediction:
+        """Predict for states (batch, channels, height, width)."""
+
 
 CONDITIONAL: Term = (True, True)
 """e(c, s)."""
@@ -135,8 +155,9 @@ def guided(
         raise ValueError(f"guide_scale {config.guide_scale} needs a guide; got none")
     needs_conditional = by_guide or config.cfg_channels is not None or config.rescale > 0
 
-    def predict(x_t: Tensor, time: float, *interval: float) -> Prediction:
-        inputs = (x_t, *(x_t.new_full((len(x_t),), number) for number in (time, *interval)))
+    def predict(x_t: Tensor, time: float, interval: float | None = None) -> Prediction:
+        numbers = (time,) if interval is None else (time, interval)
+        inputs = (x_t, *(x_t.new_full((len(x_t),), number) for number in numbers))
         weights = guidance_weights(at_time(config, time))
         is_conditional = weights.keys() == {CONDITIONAL} and not by_guide
         if is_conditional or not _inside(config, schedule, time):
@@ -207,9 +228,11 @@ class ConditionalModel(Protocol):
     def prepare(self, conditions: Conditions, keep: Keep | None = None) -> Any:
         """Embed the conditions (on the CPU) once; what is not kept becomes its null."""
 
-    def __call__(self, x_t: Tensor, t: Tensor, prepared: Any) -> Prediction:
-        """Predict for states (batch, channels, height, width) at times (batch,); a model of mean
-        velocities also takes ``interval`` (batch,)."""
+    def __call__(
+        self, x_t: Tensor, t: Tensor, prepared: Any, *, interval: Tensor | None = None
+    ) -> Prediction:
+        """Predict for states (batch, channels, height, width) at times (batch,). The interval
+        t - r (batch,) is given to models of mean velocities alone."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """As :meth:`torch.nn.Module.parameters`."""
@@ -244,8 +267,10 @@ class GuidanceTerms:
         )
         predict_all = self._predict(Conditions.cat(parts), keep)
 
-        def predict(x_t: Tensor, *times: Tensor) -> dict[Term, Prediction]:
-            repeated = (t.repeat(len(keys)) for t in times)
+        def predict(
+            x_t: Tensor, t: Tensor, interval: Tensor | None = None
+        ) -> dict[Term, Prediction]:
+            repeated = (x.repeat(len(keys)) for x in (t, interval) if x is not None)
             prediction = predict_all(x_t.repeat(len(keys), 1, 1, 1), *repeated)
             means = prediction.mean.chunk(len(keys))
             variances: Sequence[Tensor | None] = [None] * len(keys)
@@ -274,10 +299,10 @@ class GuidanceTerms:
         with self._autocast():
             prepared = self._model.prepare(conditions, keep)
 
-        def predict(x_t: Tensor, t: Tensor, *interval: Tensor) -> Prediction:
-            further = {"interval": interval[0]} if interval else {}
+        def predict(x_t: Tensor, t: Tensor, interval: Tensor | None = None) -> Prediction:
+            interval_argument = {} if interval is None else {"interval": interval}
             with self._autocast():
-                return self._model(x_t, t, prepared, **further)
+                return self._model(x_t, t, prepared, **interval_argument)
 
         return predict
 

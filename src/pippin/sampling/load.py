@@ -17,7 +17,7 @@ from pippin.runs.components import Components
 from pippin.runs.exports import describe_weights, unverified_note
 from pippin.runs.latents import check_latents
 from pippin.runs.trained import load_trained_weights
-from pippin.sampling.autoguidance import Guide, load_guide
+from pippin.sampling.autoguidance import Guide, check_solver, load_guide
 from pippin.sampling.config import GuideChoice, SamplingConfig, check_guidance
 from pippin.sampling.group import SINGLE_PROCESS, SamplingGroup
 from pippin.sampling.run_facts import run_facts
@@ -76,14 +76,16 @@ class LoadedRun:
         """The weaker model of autoguidance, loaded once; None where none guides.
 
         Raises:
-            ValueError: as :func:`pippin.sampling.autoguidance.load_guide`.
+            ValueError: as :func:`pippin.sampling.autoguidance.load_guide` and ``check_solver``.
         """
         if not config.autoguided:
             return None
         choice = config.guide_choice
         if choice not in self._guides:
             self._guides[choice] = load_guide(self, choice, load_run)
-        return self._guides[choice]
+        guide = self._guides[choice]
+        check_solver(guide, config)
+        return guide
 
     @cached_property
     def identity(self) -> dict[str, Any]:

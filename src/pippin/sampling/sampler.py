@@ -120,14 +120,16 @@ class Sampler:
         guided_at: list[Tensor] = []
 
         def terms(keys: tuple[Term, ...]) -> Predictions:
-            def predict(x_t: Tensor, *times: Tensor) -> dict[Term, Prediction]:
+            def predict(
+                x_t: Tensor, t: Tensor, interval: Tensor | None = None
+            ) -> dict[Term, Prediction]:
                 evaluated.extend(keys)
                 return dict.fromkeys(keys, Prediction(mean=torch.zeros_like(x_t)))
 
             return predict
 
-        def guide(x_t: Tensor, *times: Tensor) -> Prediction:
-            guided_at.append(times[0])
+        def guide(x_t: Tensor, t: Tensor, interval: Tensor | None = None) -> Prediction:
+            guided_at.append(t)
             return Prediction(mean=torch.zeros_like(x_t))
 
         predict = guided(terms, self.config.guidance, self.schedule, guide)
@@ -241,8 +243,8 @@ class Sampler:
     def _denoise(self, predict: GuidedPredict) -> Denoise:
         def denoise(x_t: Tensor, here: Point, end: Point | None = None) -> Estimate:
             alpha, sigma = (x_t.new_full((len(x_t),), value) for value in here[1:3])
-            interval = () if end is None else (here.t - end.t,)
-            prediction = predict(x_t, here.t, *interval)
+            interval = None if end is None else here.t - end.t
+            prediction = predict(x_t, here.t, interval)
             mean = prediction.mean.float()
             pair = to_x0_and_eps(self.prediction_type, x_t, mean, alpha, sigma)
             return Estimate(*pair, variance=prediction.variance)
