@@ -120,7 +120,7 @@ def step_of(name, model, sides, step=0):
         DiffusionConfig(),
         CASES[name][1],
         shape,
-        num_maskable=model.denoiser.num_maskable(shape),
+        num_shuffled=model.denoiser.num_maskable(shape),
         seed=0,
         step=step,
     )

@@ -47,7 +47,7 @@ def gradients(model, kind):
         original_size=Size(64, 64), crop_corner=Corner(0, 0), crop_size=Size(64, 64), flip=False
     )
     conditions = Conditions(label=torch.arange(3), control=stack_controls([whole] * 3))
-    masking = Masking(order=torch.rand(3, 16, generator=draws), ratio=0.5)
+    masking = Masking(order=torch.rand(3, 16, generator=draws), ratio_position=0.5)
     runs = [0] * len(model.denoiser.blocks)
 
     def count(place):

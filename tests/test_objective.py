@@ -163,15 +163,15 @@ def test_masks_are_drawn_for_masked_models_and_depend_on_seed_and_step_only():
         conditioning = ConditioningConfig()
         shape = (3, 4, 8, 8)
         return draw_step(
-            DiffusionConfig(), conditioning, shape, num_maskable=count, seed=1, step=step
+            DiffusionConfig(), conditioning, shape, num_shuffled=count, seed=1, step=step
         ).masking
 
     assert masking(0, count=0) is None
     assert masking(0).order.shape == (3, 16)
     assert torch.equal(masking(0).order, masking(0).order)
     assert not torch.equal(masking(0).order, masking(1).order)
-    assert 0 <= masking(5).ratio < 1
-    assert masking(5).ratio != masking(6).ratio
+    assert 0 <= masking(5).ratio_position < 1
+    assert masking(5).ratio_position != masking(6).ratio_position
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def _step(recipe: Recipe, model: LatentDenoiser) -> tuple[Batch, Draws]:
     shape = tuple(batch.latents.shape)
     maskable = model.denoiser.num_maskable(shape)
     draws = draw_step(
-        recipe.diffusion, recipe.conditioning, shape, num_maskable=maskable, seed=0, step=0
+        recipe.diffusion, recipe.conditioning, shape, num_shuffled=maskable, seed=0, step=0
     )
     return batch, draws
 

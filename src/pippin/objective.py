@@ -66,7 +66,7 @@ class Draws:
     noise: Latents
     keep: Keep
     masking: Masking | None = None
-    """Random masking, for a denoiser with a masked pass."""
+    """Random masking, for a denoiser with a masked pass or deferred masking."""
     interval: Times | None = None
     """t - r of MeanFlow, 0 = flow matching."""
 
@@ -86,7 +86,7 @@ def draw_step(
     conditioning: ConditioningConfig,
     shape: tuple[int, ...],
     *,
-    num_maskable: int = 0,
+    num_shuffled: int = 0,
     mask_ratio: float = 0.0,
     seed: int,
     step: int,
@@ -95,14 +95,14 @@ def draw_step(
 
     Args:
         shape: (batch, channels, height, width) of the global batch's latents.
-        num_maskable: number of tokens per image that the denoiser shuffles.
+        num_shuffled: number of tokens per image that the denoiser shuffles.
         mask_ratio: share of them that deferred masking hides; 0 = the denoiser's own masked pass.
     """
     batch = shape[0]
     num_fields = len(conditioning.control.high) + len(conditioning.control.low)
-    masking = _draw_masking(batch, num_maskable, seed, step) if num_maskable else None
+    masking = _draw_masking(batch, num_shuffled, seed, step) if num_shuffled else None
     if masking is not None and mask_ratio:
-        masking = replace(masking, share=mask_ratio)
+        masking = replace(masking, hidden_share=mask_ratio)
     drops = rng.uniform((batch, 1 + num_fields), "drop", seed, step)
     t, interval = _draw_interval(diffusion, batch, seed, step)
     return Draws(
@@ -128,10 +128,11 @@ def _draw_interval(
     return ordered_interval(first, second, rows)
 
 
-def _draw_masking(batch: int, num_maskable: int, seed: int, step: int) -> Masking:
+def _draw_masking(batch: int, num_shuffled: int, seed: int, step: int) -> Masking:
     """Shuffle of each image, and one ratio for all, which must keep equally many tokens."""
-    ratio = rng.uniform((1,), "mask", seed, step, "ratio").item()
-    return Masking(order=rng.uniform((batch, num_maskable), "mask", seed, step), ratio=ratio)
+    position = rng.uniform((1,), "mask", seed, step, "ratio").item()
+    order = rng.uniform((batch, num_shuffled), "mask", seed, step)
+    return Masking(order=order, ratio_position=position)
 
 
 class Objective:

@@ -215,9 +215,9 @@ class Masking:
 
     order: Float[Tensor, "batch tokens"]
     """Scores whose ascending order is the shuffle; the first tokens in it are kept."""
-    ratio: float
+    ratio_position: float
     """Position in [0, 1) of the share of hidden tokens between its smallest and largest value."""
-    share: float | None = None
+    hidden_share: float | None = None
     """Share of hidden tokens that training sets (deferred masking); None = it is the denoiser's
     own."""
 

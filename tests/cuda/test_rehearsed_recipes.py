@@ -74,7 +74,7 @@ def test_the_loss_waits_for_nothing(name):
                 log_snr=build_schedule(diffusion).log_snr,
             )
         maskable = model.denoiser.num_maskable(shape)
-        draws = draw_step(diffusion, conditioning, shape, num_maskable=maskable, seed=0, step=0)
+        draws = draw_step(diffusion, conditioning, shape, num_shuffled=maskable, seed=0, step=0)
         loss = BatchLoss(model, Objective(diffusion), "bf16")(batch, draws)
     assert (loss.device.type, loss.dtype, loss.shape) == ("cuda", torch.float32, ())
     assert not mode.waits

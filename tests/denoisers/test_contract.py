@@ -136,7 +136,7 @@ def masking(model, batch):
     if not count:
         return None
     draws = torch.Generator().manual_seed(5)
-    return Masking(order=torch.rand(batch, count, generator=draws), ratio=0.5)
+    return Masking(order=torch.rand(batch, count, generator=draws), ratio_position=0.5)
 
 
 def perturb(model):

@@ -47,7 +47,9 @@ def numbers(seed=0):
 def forward(model, x, scores=None, share=None):
     """Prediction of three images at three times, with hidden tokens where a share is given."""
     conditions = replace(next(batches(batch_size=3)).conditions, label=torch.arange(3))
-    masking = None if scores is None else Masking(order=scores, ratio=0.5, share=share)
+    masking = (
+        None if scores is None else Masking(order=scores, ratio_position=0.5, hidden_share=share)
+    )
     t = torch.tensor([1.0, 500, 999])
     return model(x, t, model.prepare(conditions), masking)
 
@@ -270,12 +272,12 @@ def test_draws_are_of_the_global_batch_and_leave_other_draws_alone(tmp_path):
     plain = make_trainer(tmp_path, denoiser=TINY)
     shape = (8, 4, 8, 8)
     first, last = masked.draw(3, shape), masked.draw(15, shape)
-    assert first.masking.share == 0.75 and first.masking.order.shape == (8, 16)
+    assert first.masking.hidden_share == 0.75 and first.masking.order.shape == (8, 16)
     assert last.masking is None and plain.draw(3, shape).masking is None
     assert torch.equal(first.noise, plain.draw(3, shape).noise)
     assert not torch.equal(first.masking.order, masked.draw(4, shape).masking.order)
     rows = [first.rows(slice(start, start + 4)).masking for start in (0, 4)]
-    assert all(part.share == 0.75 for part in rows)
+    assert all(part.hidden_share == 0.75 for part in rows)
     assert torch.equal(torch.cat([part.order for part in rows]), first.masking.order)
 
 
@@ -334,7 +336,9 @@ def test_other_denoisers_are_refused(denoiser, message):
 
 def test_a_denoiser_without_masking_is_refused_by_the_trainer(tmp_path):
     trainer = make_trainer(tmp_path, masking=MaskingConfig(ratio=0.5))
-    with pytest.raises(ValueError, match="MMDiT cannot hide tokens"):
+    with pytest.raises(
+        ValueError, match=r"denoiser MMDiT needs all tokens; got 0\.5: set --train"
+    ):
         trainer.draw(0, (8, 4, 8, 8))
 
 

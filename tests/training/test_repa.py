@@ -81,7 +81,7 @@ def test_the_tokens_are_those_that_the_block_returns(kind, every):
     for block in blocks:
         block.register_forward_hook(keep)
     x = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(2))
-    masking = Masking(order=torch.rand(3, 16), ratio=0.5) if kind == "mdtv2" else None
+    masking = Masking(order=torch.rand(3, 16), ratio_position=0.5) if kind == "mdtv2" else None
     t = torch.tensor([1.0, 500, 999])
     conditions = replace(next(batches(batch_size=3)).conditions, label=torch.arange(3))
     prepared = model.prepare(conditions)

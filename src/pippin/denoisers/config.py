@@ -68,7 +68,7 @@ class DenoiserConfig(Config):
     def masking_refusal(self) -> str:
         """Reason why training cannot hide a share of the tokens (train.masking), for a message;
         empty if it can."""
-        return "needs all tokens"
+        return REFUSES_MASKING
 
     @property
     def learned_grid(self) -> tuple[int, int] | None:
@@ -195,6 +195,25 @@ class TransformerConfig(DenoiserConfig):
     def latent_channels(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
         """Channels of a patch, which the first layer reads as one vector."""
         return shapes["denoiser.patches.linear.weight"][1] // self.patch_size**2
+
+
+REFUSES_MASKING = "needs all tokens"
+"""Reason of denoisers without deferred masking."""
+
+
+def masking_error_text(denoiser: str, reason: str, ratio: float) -> str:
+    """Message that training cannot hide tokens from a denoiser.
+
+    Args:
+        denoiser: its name.
+        reason: as in :attr:`DenoiserConfig.masking_refusal`.
+        ratio: the share of hidden tokens that was asked for.
+    """
+    return (
+        f"train.masking.ratio hides tokens from the blocks of dit, and denoiser {denoiser} "
+        f"{reason}; got {ratio}: set --train.masking.ratio 0, or take a recipe with denoiser.kind "
+        "dit"
+    )
 
 
 def learns_variance(config: DenoiserConfig) -> bool:

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pippin.denoisers.config import REFUSES_MASKING, masking_error_text
 from pippin.nn.embeddings import TimeInput
 from pippin.types import Embedded, Latents, Masking, Prediction
 
@@ -51,8 +52,9 @@ class Denoiser(nn.Module, ABC):
         """Predict, in the unit of the recipe's prediction type.
 
         Args:
-            masking: random numbers of a masked pass, which gives ``aux``, or, with ``share``, of
-                deferred masking, which gives ``kept``; denoisers without either ignore it.
+            masking: random numbers of a masked pass, which gives ``aux``, or, with
+                ``hidden_share``, of deferred masking, which gives ``kept``; denoisers without
+                either ignore it. On the device of ``x_t``.
         """
 
     def num_maskable(self, shape: tuple[int, ...]) -> int:
@@ -77,10 +79,8 @@ class Denoiser(nn.Module, ABC):
         """
         count = self.num_image_tokens(shape) if mask_ratio else self.num_maskable(shape)
         if mask_ratio and not count:
-            raise ValueError(
-                f"{type(self).__name__} cannot hide tokens, and train.masking.ratio is "
-                f"{mask_ratio}: set it to 0, or train a dit"
-            )
+            name = type(self).__name__
+            raise ValueError(masking_error_text(name, REFUSES_MASKING, mask_ratio))
         return count
 
     def decoupled(self) -> "DecoupledDenoiser | None":

@@ -170,7 +170,7 @@ class DiffusionConfig(Config):
 
     def __post_init__(self) -> None:
         """Refuse a zero or negative scale factor, and weights or a mean velocity that the
-        prediction has not."""
+        prediction does not support."""
         above(self, "diffusion", 0, "rescale")
         at_least(self, "diffusion", 0, "direction_weight")
         if self.direction_weight and (self.schedule, self.prediction) not in VELOCITIES:

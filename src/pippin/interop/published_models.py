@@ -138,7 +138,7 @@ class Reference(LoadedModel):
             return self._sign * _concatenated(self.model(x, times, prepared))
         if mask_noise is None or mask_ratio_draw is None:
             raise ValueError("enable_mask=True needs mask_noise and mask_ratio_draw")
-        masking = Masking(order=mask_noise, ratio=float(mask_ratio_draw))
+        masking = Masking(order=mask_noise, ratio_position=float(mask_ratio_draw))
         prediction = self.model(x, times, prepared, masking)
         assert prediction.aux is not None
         return _concatenated(prediction.aux)

@@ -205,14 +205,18 @@ class AdaLNBlock(nn.Module):
         condition_width: int | None = None,
     ) -> None:
         super().__init__()
-        num_vectors, given = 6 if layers.shift else 4, condition_width or width
+        num_vectors, condition_width = 6 if layers.shift else 4, condition_width or width
         qk_norm, self.shift = layers.qk_norm, layers.shift
-        self.modulation = Modulation(given, width, num_vectors, silu=layers.modulation_silu)
+        self.modulation = Modulation(
+            condition_width, width, num_vectors, silu=layers.modulation_silu
+        )
         self.norm_attention = token_norm(layers.norm, width)
         self.attention = SelfAttention(width, num_heads, qk_norm=qk_norm, qkv_bias=layers.qkv_bias)
         self.norm_cross = token_norm(layers.norm, width) if cross_attention else None
         self.cross = (
-            CrossAttention(width, given, num_heads, qk_norm=qk_norm) if cross_attention else None
+            CrossAttention(width, condition_width, num_heads, qk_norm=qk_norm)
+            if cross_attention
+            else None
         )
         self.norm_mlp = token_norm(layers.norm, width)
         self.mlp = build_mlp(layers, width, mlp_ratio)

@@ -229,8 +229,8 @@ def stored_sizes(recipe: Recipe, shape: Shape, num_classes: int) -> StoredSizes:
 
 
 def _model(recipe: Recipe, shape: Shape, num_classes: int) -> LatentDenoiser:
-    own = recipe.conditioning, recipe.denoiser
-    return training_model(*own, num_classes, shape[0], recipe.train.repa)
+    configs = recipe.conditioning, recipe.denoiser
+    return training_model(*configs, num_classes, shape[0], recipe.train.repa)
 
 
 def _snapshot_size(train: TrainConfig, states: States) -> int:
@@ -251,9 +251,9 @@ def _activations(recipe: Recipe, shape: Shape, every: int) -> Activations:
 
 
 def _checkpointing_plan(recipe: Recipe, shape: Shape, every: int) -> CheckpointingPlan:
-    own = recipe.conditioning, recipe.denoiser
+    configs = recipe.conditioning, recipe.denoiser
     losses = recipe.train.repa, recipe.train.masking, recipe.diffusion.meanflow
-    flops = _training_flops(*own, shape, every, *losses)
+    flops = _training_flops(*configs, shape, every, *losses)
     return CheckpointingPlan(every, _activations(recipe, shape, every), flops)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pippin.config import ConfigError, check_record
 from pippin.data.config import ImagesConfig, NoDataConfig, ShapesConfig
 from pippin.data.views.buckets import size_name
+from pippin.denoisers.config import masking_error_text
 from pippin.diffusion.rescale import build_schedule
 from pippin.diffusion.times import build_grid
 from pippin.objective import check_meanflow, check_objective
@@ -235,11 +236,7 @@ def _check_masking(recipe: Recipe) -> None:
     if not masking.enabled:
         return
     if reason := denoiser.masking_refusal:
-        raise ConfigError(
-            f"train.masking.ratio hides tokens from the blocks of dit, and denoiser "
-            f"{denoiser.kind} {reason}; got {masking.ratio}: set --train.masking.ratio 0, or take "
-            "a recipe with denoiser.kind dit"
-        )
+        raise ConfigError(masking_error_text(denoiser.kind, reason, masking.ratio))
     if (meanflow := recipe.diffusion.meanflow).enabled:
         raise ConfigError(
             "diffusion.meanflow takes its target from the network with all tokens, which masked "

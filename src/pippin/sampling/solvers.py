@@ -51,9 +51,7 @@ def ddim(denoise: Denoise, x: Latents, grid: Sequence[Point], draw_noise: DrawNo
     This is also Euler's method: in sigma / alpha for variance-preserving schedules, and in
     sigma for rectified flow, where it reads x + (sigma' - sigma)(eps - x0).
     """
-    for here, ahead in pairwise(grid):
-        x = _state_at(ahead, denoise(x, here))
-    return x
+    return _first_order(lambda x, here, _: denoise(x, here), x, grid)
 
 
 def mean_flow(
@@ -64,8 +62,15 @@ def mean_flow(
 
     It is DDIM's update: with x0 and eps from x_t and u, the state at r that holds both is x_r.
     """
+    return _first_order(denoise, x, grid)
+
+
+def _first_order(
+    estimate: Callable[[Tensor, Point, Point], Estimate], x: Latents, grid: Sequence[Point]
+) -> Latents:
+    """Steps to the state with the estimated data and noise, (state, here, ahead) -> estimates."""
     for here, ahead in pairwise(grid):
-        x = _state_at(ahead, denoise(x, here, ahead))
+        x = _state_at(ahead, estimate(x, here, ahead))
     return x
 
 

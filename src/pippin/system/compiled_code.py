@@ -4,10 +4,11 @@
 import hashlib
 import os
 import platform
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+
+from pippin.system.device import cpu_capabilities
 
 VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 """Environment variable of Inductor's folder; torch sets it too, at its first compilation."""
@@ -40,7 +41,6 @@ def keep_compiled_code(caches: Path) -> Path | None:
 
 def _cpu_key() -> str:
     """Short name of the CPU's instruction sets."""
-    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    sets = sorted(name for name, value in capabilities.items() if value is True)
+    sets = sorted(name for name, value in cpu_capabilities().items() if value is True)
     parts = (platform.machine(), torch.backends.cpu.get_cpu_capability(), *sets)
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:8]

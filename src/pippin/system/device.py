@@ -49,8 +49,15 @@ def autocast(
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=cache)
 
 
+def cpu_capabilities() -> Mapping[str, object]:
+    """Instruction sets and sizes of the CPU by name, as torch reports them; older versions report
+    none."""
+    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return capabilities
+
+
 def cpu_has_bf16_units() -> bool:
     """Whether an x86 CPU multiplies bf16 matrices in hardware (AVX512-BF16 or AMX). False for
     other CPUs, which were not measured, and for a torch that does not report it."""
-    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities = cpu_capabilities()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))

@@ -81,7 +81,7 @@ def stored_types(path: Path) -> dict[str, str]:
     files = shards(path) if INDEX.search(path.name) else [path]
     if any(file.suffix != ".safetensors" for file in files):
         return {name: type_name(value.dtype) for name, value in read_tensors(path).items()}
-    return {name: entry.kind for file in files for name, entry in _header(file).items()}
+    return {name: entry.dtype for file in files for name, entry in _header(file).items()}
 
 
 def stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -117,7 +117,7 @@ _NAMES = {
 class _Entry(NamedTuple):
     """Type and shape of a tensor."""
 
-    kind: str
+    dtype: str
     shape: tuple[int, ...]
 
 

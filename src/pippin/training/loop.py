@@ -245,10 +245,12 @@ class Trainer:
 
     def draw(self, step: int, shape: Shape) -> Draws:
         """Draw all random numbers of a step, for the global batch's latents of a shape."""
-        own = self.objective.config, self.conditioning, shape
+        configs = self.objective.config, self.conditioning
         ratio = self.config.masking.ratio_at(step, self.total_steps)
         count = self.model.denoiser.num_shuffled(shape, ratio)
-        return draw_step(*own, num_maskable=count, mask_ratio=ratio, seed=self.seed, step=step)
+        return draw_step(
+            *configs, shape, num_shuffled=count, mask_ratio=ratio, seed=self.seed, step=step
+        )
 
     def backward(self, batch: Batch, draws: Draws) -> Tensor:
         """Accumulate gradients of the mean loss over the global batch, in micro-batches. Returns

@@ -55,7 +55,7 @@ class DiTConfig(TransformerConfig):
             )
 
     def _check_mixer(self) -> None:
-        """Refuse widths of a mixer that there is not, or that heads do not divide."""
+        """Refuse a width without a mixer, and one that heads do not divide."""
         at_least(self, "denoiser", 0, "mixer_depth")
         at_least(self, "denoiser", 1, "mixer_width")
         if self.mixer_width is None:
@@ -78,7 +78,7 @@ class DiTConfig(TransformerConfig):
 
     @property
     def masking_refusal(self) -> str:
-        """None: without a mixer, the first block does not see the hidden tokens either."""
+        """Return an empty string: dit trains on any subset of tokens."""
         return ""
 
     def with_tokens(self) -> "DiTConfig":

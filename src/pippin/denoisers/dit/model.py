@@ -92,8 +92,8 @@ class DiT(Denoiser):
     ) -> Prediction:
         """(B, C, H, W) -> mean (B, C, H, W), and as many variance channels where learnt.
 
-        With a share of ``masking``, the blocks after the mixer read the kept tokens only; these
-        keep their own positions, and the prediction is 0 at the others.
+        With a ``hidden_share`` of ``masking``, the blocks after the mixer read the kept tokens
+        only; these keep their own positions, and the prediction is 0 at the others.
         """
         grid = patch_grid(x_t, self.patch_size)
         conditions = embedded.modulation, embedded.tokens, embedded.mask
@@ -104,8 +104,8 @@ class DiT(Denoiser):
         x = self.mixer_in(x)
         for block in self.blocks[: self.mixer_depth]:
             x = block(x, *conditions, rotary=rotary)
-        if masking is not None and masking.share:
-            kept = kept_tokens(masking.order.to(x.device), masking.share)
+        if masking is not None and masking.hidden_share:
+            kept = kept_tokens(masking.order, masking.hidden_share)
             x = gather_tokens(x, kept)  # (B, K, D)
             rotary = None if rotary is None else rotary.take(kept)
         x = self.mixer_out(x)

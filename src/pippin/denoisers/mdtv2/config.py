@@ -62,7 +62,7 @@ class MDTv2Config(TransformerConfig):
 
     @property
     def masking_refusal(self) -> str:
-        """It has a masked pass of its own."""
+        """Explain that it has a masked pass of its own."""
         return "hides tokens by its own denoiser.mask_ratio"
 
     @property

@@ -89,7 +89,7 @@ def training_flops(
     flops = denoiser_flops(model, latent_shape, backward=True)
     if masking.enabled:
         masked = denoiser_flops(model, latent_shape, backward=True, mask_ratio=masking.ratio)
-        flops = masking.mean(flops, masked)
+        flops = masking.mean_cost(flops, masked)
     if meanflow.enabled:
         flops += round(meanflow.share * derivative_flops(model, latent_shape))
     if meanflow.guided:
@@ -128,7 +128,8 @@ def trial_outputs(
     device = x_t.device
     count = model.denoiser.num_shuffled(latent_shape, mask_ratio) if training else 0
     order = torch.empty(batch, count, device=device)
-    masking = Masking(order=order, ratio=0.5, share=mask_ratio or None) if count else None
+    share = mask_ratio or None
+    masking = Masking(order=order, ratio_position=0.5, hidden_share=share) if count else None
     prediction = model.denoiser(x_t, embedded, masking)
     aux = prediction.aux
     outputs = [prediction.mean, prediction.variance]

@@ -44,7 +44,7 @@ class MaskingConfig(Config):
         """Share of hidden tokens at a step, counted from 0."""
         return self.ratio if step < round((1 - self.unmasked_share) * total_steps) else 0.0
 
-    def mean(self, unmasked: int, masked: int) -> int:
+    def mean_cost(self, unmasked: int, masked: int) -> int:
         """Mean over the run of an image's cost.
 
         Args:

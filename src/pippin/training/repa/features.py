@@ -112,7 +112,7 @@ def refuse_other_encoder(record: dict[str, Any], fingerprint: str) -> None:
 
 def training_moments(components: Components) -> MomentSource:
     """Moments of a run's training images, with cached features where the recipe aligns to them;
-    all processes must call it.
+    all ranks must call it.
 
     Raises:
         ConfigError, OSError, ValueError: as :func:`moments_with_features`.
