@@ -28,7 +28,9 @@ from pippin.denoisers.unet.config import UNetConfig
 from pippin.diffusion.config import DiffusionConfig
 from pippin.diffusion.rescale import build_schedule
 from pippin.model import build_model
-from pippin.objective import BatchLoss, Objective, draw_step
+from pippin.objective.batch_loss import BatchLoss
+from pippin.objective.draws import draw_step
+from pippin.objective.losses import Objective
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
 from pippin.sampling.guidance import guided
 from pippin.sampling.sampler import Sampler

@@ -15,7 +15,7 @@ from pippin.denoisers.mmdit.config import MMDiTConfig
 from pippin.diffusion.config import DiffusionConfig
 from pippin.distributed.world import SINGLE_RANK, World
 from pippin.model import LatentDenoiser, build_model
-from pippin.objective import Objective
+from pippin.objective.losses import Objective
 from pippin.training.config import TrainConfig
 from pippin.training.loop import Trainer
 from pippin.training.monitor import Monitor

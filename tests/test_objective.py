@@ -17,7 +17,9 @@ from pippin.diffusion.config import (
     VelocityWeight,
 )
 from pippin.diffusion.prediction import MIN_NORM, direction_error
-from pippin.objective import Objective, check_objective, draw_step
+from pippin.objective.draws import draw_step
+from pippin.objective.losses import Objective
+from pippin.objective.setting_checks import check_objective
 from pippin.types import KeptTokens, Prediction
 
 SHAPE = (6, 4, 8, 8)

@@ -20,7 +20,9 @@ from pippin import rng
 from pippin.diffusion.rescale import build_schedule
 from pippin.evaluation.features.efflite0 import EffLite0
 from pippin.model import LatentDenoiser, build_model
-from pippin.objective import BatchLoss, Draws, Objective, draw_step
+from pippin.objective.batch_loss import BatchLoss
+from pippin.objective.draws import Draws, draw_step
+from pippin.objective.losses import Objective
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
 from pippin.sampling.sampler import Sampler

@@ -21,7 +21,7 @@ from pippin.denoisers.unet.config import unet
 from pippin.diffusion.rescale import build_schedule
 from pippin.evaluation.metrics.cost import denoiser_flops, meta_model
 from pippin.model import LatentDenoiser, build_model
-from pippin.objective import Objective
+from pippin.objective.losses import Objective
 from pippin.recipes.recipe import Recipe, Shape, latent_shape_of
 from pippin.recipes.table import get_recipe
 from pippin.system.device import to_device

@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 from pippin.conditioning.config import ConditioningConfig
 from pippin.diffusion.config import DiffusionConfig
 from pippin.model import build_model
-from pippin.objective import Objective
+from pippin.objective.losses import Objective
 from pippin.training.loop import Trainer
 
 STEP = "distributed.world:sync_step_status"

@@ -12,7 +12,9 @@ from pippin.control import Control, Corner, Size
 from pippin.denoisers.unet.config import UNetConfig
 from pippin.diffusion.rescale import build_schedule
 from pippin.model import build_model
-from pippin.objective import BatchLoss, Objective, draw_step
+from pippin.objective.batch_loss import BatchLoss
+from pippin.objective.draws import draw_step
+from pippin.objective.losses import Objective
 from pippin.recipes.table import RECIPES
 from pippin.types import Batch, Conditions, TextFeatures, stack_controls
 

@@ -25,7 +25,7 @@ from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.features.extraction import build_features, extract
 from pippin.evaluation.runs.evaluate import evaluate_run
 from pippin.model import build_model
-from pippin.objective import Objective
+from pippin.objective.losses import Objective
 from pippin.sampling.config import ControlRequest, GuidanceConfig
 from pippin.sampling.load import load_run
 from pippin.sampling.request import request_conditions

@@ -12,7 +12,8 @@ from pippin.config import ConfigError
 from pippin.diffusion.config import DiffusionConfig
 from pippin.diffusion.rescale import RescaledSchedule, build_schedule, rescale_for_numbers
 from pippin.diffusion.schedules import make_schedule
-from pippin.objective import Objective, draw_step
+from pippin.objective.draws import draw_step
+from pippin.objective.losses import Objective
 
 DISCRETE = ["sd", "ldm-f4", "ddpm", "cosine"]
 TIMES = torch.linspace(0, 999, 333, dtype=torch.float64)

@@ -16,7 +16,8 @@ from pippin.data.sources.factory import build_source
 from pippin.denoisers.unet.config import UNetConfig
 from pippin.evaluation.metrics.cost import meta_model
 from pippin.model import build_model
-from pippin.objective import Objective, check_objective
+from pippin.objective.losses import Objective
+from pippin.objective.setting_checks import check_objective
 from pippin.recipes.checks import check_recipe
 from pippin.recipes.recipe import Recipe
 from pippin.recipes.table import RECIPES, get_recipe

@@ -12,7 +12,7 @@ import pytest
 import torch
 from small_trainer import batches, make_monitor
 
-from pippin.objective import draw_step
+from pippin.objective.draws import draw_step
 from pippin.runs.checkpoint import CheckpointError, load_weights, newest_intact_checkpoint
 from pippin.system.signals import STOPS, TrainingDivergedError, TrainingStoppedError
 from pippin.training.averaging.config import ImagesHalfLife, ShareHalfLife

@@ -18,7 +18,9 @@ from pippin.denoisers.unet.config import unet
 from pippin.diffusion.config import AdaptiveWeight, DiffusionConfig
 from pippin.evaluation.metrics.cost import denoiser_flops, meta_model
 from pippin.nn.masking import gather_tokens, kept_patches, kept_tokens, num_kept
-from pippin.objective import Objective, draw_step, repa_loss
+from pippin.objective.alignment import repa_loss
+from pippin.objective.draws import draw_step
+from pippin.objective.losses import Objective
 from pippin.planning.devices import Cluster
 from pippin.planning.memory import activations
 from pippin.planning.plan import plan

@@ -29,7 +29,8 @@ from pippin.diffusion.times import draw_times
 from pippin.distributed.sharded_tensors import full_tensor
 from pippin.distributed.world import World
 from pippin.model import build_model
-from pippin.objective import check_meanflow, draw_step
+from pippin.objective.draws import draw_step
+from pippin.objective.setting_checks import check_meanflow
 from pippin.training.blocks import checkpoint_blocks
 from pippin.types import Keep
 

@@ -19,7 +19,7 @@ from pippin.denoisers.jit.config import jit
 from pippin.distributed.sharded_tensors import full_tensor
 from pippin.distributed.world import World
 from pippin.nn.projector import TokenProjector
-from pippin.objective import normalise_over_tokens, repa_loss
+from pippin.objective.alignment import normalise_over_tokens, repa_loss
 from pippin.training.repa.config import NO_REPA, RepaConfig
 from pippin.types import Masking
 

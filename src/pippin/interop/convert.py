@@ -31,7 +31,7 @@ from pippin.interop.published_models import (
     stored_side,
 )
 from pippin.interop.weight_files import read_weights
-from pippin.objective import check_objective
+from pippin.objective.setting_checks import check_objective
 from pippin.recipes.recipe import (
     Recipe,
     factor_and_channels,

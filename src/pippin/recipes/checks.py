@@ -10,7 +10,7 @@ from pippin.data.views.buckets import size_name
 from pippin.denoisers.config import masking_error_text
 from pippin.diffusion.rescale import build_schedule
 from pippin.diffusion.times import build_grid
-from pippin.objective import check_meanflow, check_objective
+from pippin.objective.setting_checks import check_meanflow, check_objective
 from pippin.recipes.recipe import Recipe, factor_and_channels, has_known_latents
 from pippin.sampling.config import check_guidance
 

@@ -26,7 +26,9 @@ from pippin.distributed.world import (
     wrap_parallel,
 )
 from pippin.model import LatentDenoiser
-from pippin.objective import BatchLoss, Draws, Objective, draw_step
+from pippin.objective.batch_loss import BatchLoss
+from pippin.objective.draws import Draws, draw_step
+from pippin.objective.losses import Objective
 from pippin.system.heap import retained_heap
 from pippin.system.signals import StopRequest, TrainingDivergedError, TrainingStoppedError
 from pippin.training.config import TrainConfig

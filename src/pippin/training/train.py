@@ -17,7 +17,7 @@ from pippin.data.views.buckets import size_name
 from pippin.distributed.world import SINGLE_RANK, World, distributed_world
 from pippin.encoders.statistics import LatentStatistics
 from pippin.model import LatentDenoiser
-from pippin.objective import Objective
+from pippin.objective.losses import Objective
 from pippin.recipes.checks import check_start
 from pippin.recipes.recipe import Recipe
 from pippin.runs.checkpoint_state import load_state

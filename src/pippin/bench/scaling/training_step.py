@@ -14,7 +14,7 @@ from pippin.diffusion.config import DiffusionConfig
 from pippin.distributed.world import SINGLE_RANK, World
 from pippin.evaluation.metrics.cost import denoiser_flops, meta_model
 from pippin.model import LatentDenoiser, build_model
-from pippin.objective import Objective
+from pippin.objective.losses import Objective
 from pippin.training.config import TrainConfig
 from pippin.training.loop import Trainer
 from pippin.types import Batch, Conditions, TextFeatures

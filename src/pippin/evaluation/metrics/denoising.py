@@ -26,7 +26,7 @@ from pippin.evaluation.metrics.declared.denoising import (
     HELD_OUT_X0_LOSS,
     X0_ERROR,
 )
-from pippin.objective import Predict
+from pippin.objective.losses import Predict
 from pippin.rng import normal
 from pippin.system.device import to_device
 from pippin.types import Latents

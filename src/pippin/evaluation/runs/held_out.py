@@ -20,7 +20,7 @@ from pippin.evaluation.metrics.control_profile import (
 from pippin.evaluation.metrics.denoising import denoising_errors, denoising_loss, noise_levels
 from pippin.evaluation.runs.protocol import noise_seed
 from pippin.model import LatentDenoiser
-from pippin.objective import Predict
+from pippin.objective.losses import Predict
 from pippin.runs.components import Components
 from pippin.types import Conditions, ControlBatch
 

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training objective: noising of a batch, prediction target and loss weight."""

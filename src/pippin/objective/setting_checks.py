@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of settings of the objective against those of the model."""
+
+from pippin.conditioning.config import ConditioningConfig
+from pippin.config import ConfigError
+from pippin.denoisers.config import DenoiserConfig, learns_variance
+from pippin.diffusion.config import CONTINUOUS_SCHEDULES, DiffusionConfig
+
+
+def check_objective(diffusion: DiffusionConfig, denoiser: DenoiserConfig) -> None:
+    """Refuse a learned variance for a schedule without ancestral steps.
+
+    Raises:
+        ConfigError: a schedule without indices.
+    """
+    if learns_variance(denoiser) and diffusion.schedule in CONTINUOUS_SCHEDULES:
+        raise ConfigError(
+            "denoiser.learn_variance True needs a schedule of 1000 indices (sd, ldm-f4, ddpm, "
+            f"cosine); diffusion.schedule {diffusion.schedule} has no ancestral step with a "
+            "variance to learn"
+        )
+
+
+def check_meanflow(
+    diffusion: DiffusionConfig, conditioning: ConditioningConfig, denoiser: DenoiserConfig
+) -> None:
+    """Refuse mean velocities without the embedding of their interval, the embedding without them,
+    and guidance in the target by conditions that are never dropped.
+
+    Raises:
+        ConfigError: naming the settings.
+    """
+    meanflow, drop = diffusion.meanflow, conditioning.drop
+    if meanflow.enabled != conditioning.interval:
+        # Of times in [0, 1000], as most networks read them, du/dt is a thousand times as large.
+        reads_noise = getattr(denoiser, "time_input", "data") == "noise"
+        time_input = " --denoiser.time-input data" if reads_noise else ""
+        raise ConfigError(
+            "diffusion.meanflow.share above 0 and conditioning.interval True, the embedding of "
+            f"t - r, need each other; got {meanflow.share:g} and {conditioning.interval}: set "
+            f"--diffusion.meanflow.share 0.25 --conditioning.interval True{time_input}, or leave "
+            "out both"
+        )
+    if not meanflow.guided:
+        return
+    has_control = bool(conditioning.control.high or conditioning.control.low)
+    dropped = drop.both if has_control else drop.semantic + drop.both
+    if not conditioning.rules or not dropped > 0:
+        share = "both" if has_control else "semantic"
+        raise ConfigError(
+            f"diffusion.meanflow.omega {meanflow.omega:g} and kappa {meanflow.kappa:g} guide by "
+            f"semantics that training drops; here conditioning.drop.{share} is {dropped:g} and "
+            f"conditioning.rules are {dict(conditioning.rules)}: set --conditioning.drop.{share} "
+            "0.1 and keep 0.9, or omega 1 and kappa 0"
+        )
