@@ -25,10 +25,10 @@ class MeanVelocityTarget:
     model: LatentDenoiser
     config: MeanFlowConfig
     precision: str
-    """Of the forward passes, as in training."""
+    """Precision of the forward passes, as in training."""
     conditions: Conditions
     draws: Draws
-    """Of the same rows, with intervals."""
+    """Random numbers of the same rows, with intervals."""
 
     def __call__(self, x_t: Latents, velocity: Latents) -> Latents:
         """Target for states and their velocities.
