@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import Any
 
 import torch
@@ -13,8 +14,14 @@ from torch.autograd.forward_ad import dual_level, make_dual, unpack_dual
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-# Torch's own use, when the first dual tensor is made.
-warnings.filterwarnings("ignore", "`torch.jit.script`", FutureWarning)
+
+@cache
+def _load_rules() -> None:
+    """Let torch load its rules of forward mode, once. It does so with the first dual tensor, by
+    its own deprecated ``torch.jit.script``, of which a user is not to be warned."""
+    with warnings.catch_warnings(), dual_level():
+        warnings.filterwarnings("ignore", "`torch.jit.script`", FutureWarning)
+        make_dual(torch.zeros(1), torch.zeros(1))
 
 
 @contextmanager
@@ -25,6 +32,7 @@ def forward_derivatives() -> Iterator[None]:
     Attention takes its plain operations, since fused kernels have no forward-mode derivative, and
     compiled blocks run without their compiled code.
     """
+    _load_rules()
     with _uncompiled(), sdpa_kernel(SDPBackend.MATH), dual_level(), _ConstantWeights():
         yield
 
