@@ -41,7 +41,7 @@ MODELS = {
         transformers.Dinov2WithRegistersConfig(**SMALL, num_register_tokens=3)
     ),
     "siglip": lambda: transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**SMALL)),
-    "mae": lambda: transformers.ViTMAEModel(transformers.ViTMAEConfig(**SMALL, mask_ratio=0.0)),
+    "mae": lambda: transformers.ViTMAEModel(transformers.ViTMAEConfig(**SMALL)),
 }
 LEADING = {"dinov2": 1, "registers": 4, "siglip": 0, "mae": 1}
 SHAPE = {"block_channels": (4, 8, 8), "layers_per_block": 1, "norm_groups": 1}
@@ -88,13 +88,19 @@ def test_tokens_of_transformers_are_the_library_s_without_the_last_affine(model,
     pixels = to_pixels(noise_images(2, 32))
     mean, std = torch.tensor([0.5, 0.25, 0.125]), torch.tensor([0.5, 1.0, 0.25])
     normalised = ((pixels + 1) / 2 - mean[:, None, None]) / std[:, None, None]
-    settings = {"noise": torch.arange(64.0).expand(2, -1)} if name == "mae" else {}
+    settings = {}
+    if name == "mae":  # the folder has the published ratio
+        assert json.loads((folder / CONFIG_FILE).read_text())["mask_ratio"] == 0.75
+        library_model.config.mask_ratio = 0.0
+        settings = {"noise": torch.arange(64.0).expand(2, -1)}
     with torch.no_grad():
         tokens = library_model(normalised, **settings).last_hidden_state[:, LEADING[name] :]
     expected = ((tokens - norm.bias) / norm.weight).transpose(1, 2).unflatten(2, (8, 8))
     features = encode_features(encoder, pixels, factor=4)
     torch.testing.assert_close(features, expected, atol=1e-4, rtol=1e-4)
     assert encode_features(encoder, pixels, factor=2).shape == (2, 16, 16, 16)  # positions too
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(encode_features(encoder, pixels, factor=4), features)
 
     autoencoder = built(encoder)
     autoencoder.save(tmp_path / "saved")
@@ -145,6 +151,12 @@ def test_latents_are_deterministic_and_of_any_size(efflite0, tmp_path):
     assert moments.mean.shape == (1, 112, 4, 4) and moments.std is None
 
 
+def described(**changes):
+    """Settings of a frozen DINOv2."""
+    config = {"model_type": "dinov2", **SMALL, **changes}
+    return {"kind": "transformers", "mean": [0, 0, 0], "std": [1, 1, 1], "config": config}
+
+
 def test_files_that_do_not_belong_together_are_refused(efflite0, tmp_path):
     autoencoder = built(efflite0)
     autoencoder.save(tmp_path)
@@ -156,11 +168,23 @@ def test_files_that_do_not_belong_together_are_refused(efflite0, tmp_path):
         ({"block_out_channels": [4, 4, 8]}, r"do not match: missing, unknown or of another shape"),
         ({"encoder": {"kind": "other"}}, r"frozen encoders of kind .* is 'other'"),
         ({"encoder": None}, "damaged"),
+        ({"encoder": {"kind": "transformers"}}, r"damaged \('config'\)"),
+        ({"encoder": described(hidden_size="x")}, r"describes no dinov2 .*hidden_size.*save the"),
+        ({"encoder": described(hidden_act="x")}, r"describes no dinov2 \(KeyError: 'x'\)"),
+        (
+            {"encoder": described() | {"std": [1, 0, 1]}},
+            r"three numbers each, .* got .*\[1, 0, 1\]",
+        ),
+        ({"encoder": described() | {"mean": 1}}, r"three numbers each, .* got 1 and"),
+        ({"latent_channels": 7}, r"names 7 latent_channels, and its encoder has 112"),
+        ({"norm_num_groups": 3}, r"multiples of norm_num_groups.* got .*'norm_groups': 3"),
+        ({"layers_per_block": "2"}, "damaged"),
         ({"layers_per_block": 1, "norm_num_groups": 2}, "do not belong together"),
     ):
         (tmp_path / CONFIG_FILE).write_text(json.dumps(config | change))
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=message) as caught:
             Autoencoder.from_folder(tmp_path)
+        assert str(tmp_path) in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -184,8 +208,19 @@ def test_settings_of_a_trained_encoder_are_refused(name):
         AutoencoderTrainConfig(representation=representation, **{name: 1})
 
 
-def test_another_model_is_refused_by_its_type(tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+@pytest.mark.parametrize(
+    ("model_type", "message"),
+    [
+        (
+            "bert",
+            r"is a 'bert' model; give a model of type dinov2, dino.* such as facebook/dinov2",
+        ),
+        ("siglip", r"SiglipVisionModel\.from_pretrained\(NAME\)\.save_pretrained\(FOLDER\), copy"),
+        (["dinov2"], r"is a \['dinov2'\] model"),
+    ],
+)
+def test_another_model_is_refused_by_its_type(tmp_path, model_type, message):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
     config = RepresentationConfig(encoder="transformers", source=str(tmp_path))
-    with pytest.raises(ValueError, match=r"is a 'bert' model; give a model of type dinov2, dino"):
+    with pytest.raises(ValueError, match=message):
         pretrained_encoder(config)

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -171,15 +172,46 @@ class RepresentationNetwork(nn.Module):
 
 @torch.no_grad()
 def encode_features(encoder: FrozenEncoder, pixels: Pixels, factor: int) -> Features:
-    """Features with one position for each square of ``factor`` pixels.
+    """Features with one position for each square of ``factor`` pixels, in fp32 also under
+    autocast: the latents of the finished autoencoder.
 
     Images are resized (bicubic, antialiased) to the encoder's stride for each position: with a
     factor of 16 and patches of 14 pixels, 256 pixels become 224.
     """
     height, width = (side // factor * encoder.stride for side in pixels.shape[2:])
-    if (height, width) != tuple(pixels.shape[2:]):
-        pixels = interpolate(pixels, size=(height, width), mode="bicubic", antialias=True)
-    return encoder(pixels.clamp(-1, 1)).contiguous()
+    with torch.autocast(pixels.device.type, enabled=False):
+        pixels = pixels.float()
+        if (height, width) != tuple(pixels.shape[2:]):
+            pixels = interpolate(pixels, size=(height, width), mode="bicubic", antialias=True)
+        return encoder(pixels.clamp(-1, 1)).contiguous()
+
+
+def _untrained(config: Mapping[str, Any]) -> RepresentationNetwork:
+    """Network of a config.json, with random weights.
+
+    Raises:
+        KeyError, TypeError: entries are missing, or of another type.
+        ValueError: entries that do not fit together, or a library that is not installed.
+    """
+    shape: dict[str, Any] = {
+        "block_channels": tuple(map(index, config["block_out_channels"])),
+        "layers_per_block": index(config["layers_per_block"]),
+        "norm_groups": index(config["norm_num_groups"]),
+    }
+    widths, groups = shape["block_channels"], shape["norm_groups"]
+    smallest = min(*widths, groups, shape["layers_per_block"])
+    if not widths or smallest < 1 or any(width % groups for width in widths):
+        raise ValueError(
+            "config.json must have block_out_channels that are multiples of norm_num_groups, and "
+            f"layers_per_block of 1 or more; got {shape}: download or save the folder again"
+        )
+    encoder = empty_encoder(dict(config["encoder"]))
+    if config["latent_channels"] != encoder.channels:
+        raise ValueError(
+            f"config.json names {config['latent_channels']!r} latent_channels, and its encoder "
+            f"has {encoder.channels}: download or save the folder again"
+        )
+    return RepresentationNetwork(encoder, build_decoder(encoder.channels, **shape), **shape)
 
 
 def read_representation(folder: Path, config: Mapping[str, Any]) -> RepresentationNetwork:
@@ -190,20 +222,16 @@ def read_representation(folder: Path, config: Mapping[str, Any]) -> Representati
         config: values of its config.json.
 
     Raises:
-        ValueError: damaged or missing entries or weights, or a library that is not installed.
+        ValueError: damaged or missing entries or weights, or a library that is not installed; the
+            message names the folder.
     """
     tensors = load_tensors(find_weights(folder).path)
     try:
-        shape: dict[str, Any] = {
-            "block_channels": tuple(config["block_out_channels"]),
-            "layers_per_block": int(config["layers_per_block"]),
-            "norm_groups": int(config["norm_num_groups"]),
-        }
-        encoder = empty_encoder(dict(config["encoder"]))
-        decoder = build_decoder(encoder.channels, **shape)
+        network = _untrained(config)
     except (KeyError, TypeError) as error:
         raise damaged(folder, error) from error
-    network = RepresentationNetwork(encoder, decoder, **shape)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
     own = network.state_dict()
     wrong = sorted(
         {name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape}

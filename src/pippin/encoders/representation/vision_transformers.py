@@ -6,6 +6,7 @@ mean 0 and variance 1 over its channels (Zheng et al. 2025, arXiv 2510.11690, an
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,11 +42,12 @@ class ModelType(NamedTuple):
     """Tokens before the patches, apart from registers."""
 
 
+VIT_MAE = "vit_mae"
 MODEL_TYPES = {
     "dinov2": ModelType("Dinov2Model", "layernorm", 1),
     "dinov2_with_registers": ModelType("Dinov2WithRegistersModel", "layernorm", 1),
     "siglip_vision_model": ModelType("SiglipVisionModel", "post_layernorm", 0),
-    "vit_mae": ModelType("ViTMAEModel", "layernorm", 1),
+    VIT_MAE: ModelType("ViTMAEModel", "layernorm", 1),
 }
 """``model_type`` of config.json -> how its patch tokens are read."""
 
@@ -90,6 +92,8 @@ class VisionTransformer(FrozenEncoder):
         with describe_load_errors("the representation encoder", folder, "nothing else"):
             kind = getattr(library, MODEL_TYPES[model_type].class_name)
             model, _ = load_weights(kind, "the representation encoder", folder)
+        if model_type == VIT_MAE:
+            model.config.mask_ratio = 0.0  # published ones drop 75 % of the patches
         mean, std = _preprocessing(folder)
         config = {k: v for k, v in model.config.to_dict().items() if k not in RUNTIME}
         settings = {"kind": TRANSFORMERS, "mean": mean, "std": std, "config": config}
@@ -100,15 +104,25 @@ class VisionTransformer(FrozenEncoder):
         """The encoder of :attr:`settings` with random weights, to be loaded.
 
         Raises:
-            ValueError: another type of model, or transformers is not installed.
+            KeyError, TypeError: entries are missing, or of another type.
+            ValueError: another type of model, settings that do not fit it, or transformers is not
+                installed.
         """
-        values = dict(settings["config"])
+        values, what = dict(settings["config"]), "the frozen encoder of this autoencoder"
         model_type = values.pop("model_type", "")
-        _check_type(model_type, "the frozen encoder of this autoencoder")
-        library = transformers_library("the frozen encoder of this autoencoder")
-        config = library.AutoConfig.for_model(model_type, **values)
-        with torch.random.fork_rng(devices=[]):
-            model = getattr(library, MODEL_TYPES[model_type].class_name)(config)
+        _check_type(model_type, what)
+        _check_statistics(settings["mean"], settings["std"], f"{what}, entry encoder")
+        library = transformers_library(what)
+        try:
+            config = library.AutoConfig.for_model(model_type, **values)
+            with torch.random.fork_rng(devices=[]):
+                model = getattr(library, MODEL_TYPES[model_type].class_name)(config)
+        except Exception as error:  # the library raises many types for settings that do not fit
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"entry encoder describes no {model_type} ({type(error).__name__}: {reason}); "
+                "download or save the folder again"
+            ) from error
         return cls(model, settings)
 
     @property
@@ -125,7 +139,7 @@ class VisionTransformer(FrozenEncoder):
         arguments: dict[str, Any] = {"pixel_values": ((pixels + 1) / 2 - mean) / std}
         if not self.model_type.startswith("dinov2"):  # which always interpolates
             arguments["interpolate_pos_encoding"] = True
-        if self.model_type == "vit_mae":  # in order, and with all patches
+        if self.model_type == VIT_MAE:  # in order, and with all patches
             order = torch.arange(grid[0] * grid[1], device=pixels.device, dtype=pixels.dtype)
             arguments["noise"] = order.expand(len(pixels), -1)
         tokens = self.model(**arguments).last_hidden_state[:, self._leading :]
@@ -141,12 +155,20 @@ def _remove_affine(norm: nn.LayerNorm) -> None:
     norm.bias.data.zero_()
 
 
-def _check_type(model_type: str, where: str) -> None:
-    if model_type not in MODEL_TYPES:
-        raise ValueError(
-            f"{where} is a {model_type!r} model; give a model of type {', '.join(MODEL_TYPES)} in "
-            "transformers' format, such as facebook/dinov2-with-registers-base"
+def _check_type(model_type: Any, where: str) -> None:
+    if str(model_type) in MODEL_TYPES:
+        return
+    advice = "such as facebook/dinov2-with-registers-base"
+    if model_type == "siglip":
+        advice = (
+            "such as the vision model of this SigLIP: save it by "
+            "transformers.SiglipVisionModel.from_pretrained(NAME).save_pretrained(FOLDER), copy "
+            f"{PREPROCESSOR} to FOLDER, and give FOLDER"
         )
+    raise ValueError(
+        f"{where} is a {model_type!r} model; give a model of type {', '.join(MODEL_TYPES)} in "
+        f"transformers' format, {advice}"
+    )
 
 
 def _preprocessing(folder: Path) -> tuple[list[float], list[float]]:
@@ -154,9 +176,19 @@ def _preprocessing(folder: Path) -> tuple[list[float], list[float]]:
     path = folder / PREPROCESSOR
     values = parse_json(read_regular(path)) if path.is_file() else {}
     mean, std = values.get("image_mean", IMAGENET[0]), values.get("image_std", IMAGENET[1])
-    if len(mean) != 3 or len(std) != 3 or not all(float(value) > 0 for value in std):
-        raise ValueError(
-            f"{path}: image_mean and image_std must be three numbers each, the latter above 0; "
-            f"got {mean} and {std}"
-        )
+    _check_statistics(mean, std, f"{path}, image_mean and image_std")
     return list(map(float, mean)), list(map(float, std))
+
+
+def _check_statistics(mean: Any, std: Any, where: str) -> None:
+    """Refuse anything but three finite means and three finite deviations above 0."""
+    try:
+        means, deviations = list(map(float, mean)), list(map(float, std))
+    except (TypeError, ValueError):
+        means, deviations = [], []
+    finite = all(map(math.isfinite, (*means, *deviations)))
+    if len(means) != 3 or len(deviations) != 3 or not finite or min(deviations) <= 0:
+        raise ValueError(
+            f"{where}: mean and deviation of red, green and blue must be three numbers each, the "
+            f"latter above 0; got {mean!r} and {std!r}: restore the file"
+        )
