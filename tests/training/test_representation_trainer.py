@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import Dinov2Config, Dinov2Model
 
 from pippin.cli import autoencoder as verb
 from pippin.encoders.autoencoder import Autoencoder
@@ -21,6 +22,7 @@ from pippin.recipes.table import get_recipe
 from pippin.rng import normal
 from pippin.system.tensors import typed_digest
 from pippin.training.autoencoder.representation import add_noise
+from pippin.training.autoencoder.state import RunState, read_state, write_state
 from pippin.training.autoencoder.trainer import AutoencoderTrainer
 
 CONFIG = AutoencoderTrainConfig(
@@ -89,6 +91,40 @@ def test_a_stopped_run_resumes_bit_for_bit(batches, tmp_path):
     quiet = replace(config, representation=RepresentationConfig(encoder="efflite0", noise=0.0))
     with pytest.raises(ValueError, match=r"train\.representation\.noise: 0\.8 -> 0\.0"):
         AutoencoderTrainer(quiet, tmp_path / "parts", resume=True)
+
+
+def save_dinov2(folder: Path, seed: int, **settings) -> None:
+    torch.manual_seed(seed)
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "image_size": 16}
+    Dinov2Model(Dinov2Config(**shape, patch_size=4, **settings)).save_pretrained(folder)
+
+
+def test_another_frozen_encoder_is_refused_on_resume(images, tmp_path):
+    """The folder of the source keeps its name, and gets other weights or settings."""
+    source, run = tmp_path / "model", tmp_path / "run"
+    representation = RepresentationConfig(encoder="transformers", source=str(source))
+    config = replace(CONFIG, images=8, representation=representation)
+    save_dinov2(source, seed=0)
+    trainer = AutoencoderTrainer(config, run, resume=False)
+    trainer.step(images[:4])
+    trainer.save()
+    assert AutoencoderTrainer(config, run, resume=True).step_count == 1
+    save_dinov2(source, seed=1)
+    with pytest.raises(
+        ValueError, match=r"encoder\.weights: '\w{64}' -> (.|\n)* means another model"
+    ):
+        AutoencoderTrainer(config, run, resume=True)
+    save_dinov2(source, seed=0, layer_norm_eps=0.5)
+    with pytest.raises(ValueError, match=r"encoder\.config\.layer_norm_eps: 1e-06 -> 0\.5\n"):
+        AutoencoderTrainer(config, run, resume=True)
+    state = read_state(run)
+    del state.position["encoder"]["encoder.config.layer_norm_eps"]  # of another version
+    write_state(run, RunState(tensors=state.tensors, position=state.position))
+    assert AutoencoderTrainer(config, run, resume=True).step_count == 1
+    save_dinov2(source, seed=1)
+    del state.position["encoder"]  # a state of an older version
+    write_state(run, RunState(tensors=state.tensors, position=state.position))
+    assert AutoencoderTrainer(config, run, resume=True).step_count == 1
 
 
 def test_noise_has_the_moments_of_a_half_normal_scale():

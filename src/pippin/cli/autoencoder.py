@@ -119,7 +119,8 @@ def _trained(command: TrainAutoencoderCommand) -> "AutoencoderTrainer":
     from pippin.data.sources.factory import build_file_source
     from pippin.system.output import progress_verbose
     from pippin.system.progress import Progress, print_event
-    from pippin.training.autoencoder.trainer import CONTENT, AutoencoderTrainer
+    from pippin.training.autoencoder.recorded import CONTENT
+    from pippin.training.autoencoder.trainer import AutoencoderTrainer
 
     data = {f"data.{name}": value for name, value in protocol(command.data).items()}
     if isinstance(command.data, ImagesConfig):

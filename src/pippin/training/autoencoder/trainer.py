@@ -7,7 +7,6 @@ log and stop are shared with diffusion models; the loop, the loss, the cosine an
 are its own.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,16 +20,15 @@ from diffusers.models.autoencoders.vae import Decoder
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pippin.config import protocol
 from pippin.encoders.config import AutoencoderTrainConfig
 from pippin.encoders.normalisation import to_pixels
 from pippin.encoders.representation.network import RepresentationNetwork
 from pippin.rng import generator, normal
-from pippin.settings.marks import legacy_defaults
 from pippin.system.device import autocast, resolve_device, to_device
 from pippin.system.files import make_folder, remove_temporary_files
 from pippin.system.signals import StopRequest, TrainingStoppedError
 from pippin.training.autoencoder.loss import AutoencoderLoss, autoencoder_loss
+from pippin.training.autoencoder.recorded import recorded_settings, refuse_change
 from pippin.training.autoencoder.representation import (
     assembled,
     build_feature_decoder,
@@ -47,10 +45,6 @@ from pippin.training.state import restore_state, save_state
 from pippin.training.trackers import TensorBoard
 from pippin.types import Images, Pixels
 
-CONTENT = "data.content"
-"""Key of the hash of the images among the data settings."""
-PATH_SETTINGS = ("data.path", "data.metadata")
-"""Data settings that may differ if the images are the same."""
 Batches = Callable[[int], Iterator[Images]]
 """Number of images seen -> infinite iterator over batches of ``batch_size`` images from there."""
 
@@ -111,7 +105,7 @@ class AutoencoderTrainer:
 
     Raises:
         ValueError: the folder has a state and ``resume`` is False, or the state has other
-            settings.
+            settings or another frozen encoder.
     """
 
     def __init__(
@@ -122,9 +116,10 @@ class AutoencoderTrainer:
         resume: bool,
         data: Mapping[str, Any] | None = None,
     ) -> None:
-        self.config, self.folder, self.data = config, folder, dict(data or {})
+        self.config, self.folder = config, folder
         self.device = resolve_device(config.device)
         self.encoder = build_frozen_encoder(config, self.device)
+        self.recorded = recorded_settings(config, data or {}, self.encoder)
         self.network = self._build().to(self.device).train()
         self.optimizers = build_optimizers(self.network, config)
         self.ema = EMA(self.network, config.ema_share * config.images)
@@ -247,8 +242,7 @@ class AutoencoderTrainer:
         """Save the training state."""
         position = {
             "step_count": self.step_count,
-            "config": self._protocol(),
-            "data": _plain(self.data),
+            **self.recorded,
             "log_means": self.log_means.state_dict(),
         }
         averages = {"ema": self.ema}
@@ -258,7 +252,7 @@ class AutoencoderTrainer:
         write_state(self.folder, RunState.of(checkpoint))
 
     def _restore(self, state: RunState) -> None:
-        self._refuse_change(state.position)
+        refuse_change(state.position, self.recorded, type(self.config), self.folder)
         self.step_count = state.position["step_count"]
         if "log_means" in state.position:  # absent from states of older versions
             self.log_means.load_state_dict(state.position["log_means"])
@@ -272,27 +266,6 @@ class AutoencoderTrainer:
             command=f"pippin autoencoder train ... --out {self.folder.parent} --resume True",
         )
 
-    def _refuse_change(self, recorded: dict[str, Any]) -> None:
-        """Reject settings that differ from those of the state, and name all of them."""
-        before = recorded["config"] | recorded.get("data", {})
-        now = self._protocol() | _plain(self.data)
-        defaults = {f"train.{name}": v for name, v in legacy_defaults(type(self.config)).items()}
-        before, now = defaults | before, defaults | now
-        ignored = {CONTENT} if CONTENT not in before else set()  # an older version
-        if before.get(CONTENT) is not None and before[CONTENT] == now.get(CONTENT):
-            ignored = {*PATH_SETTINGS}  # the same images in another folder
-        names = [n for n in {**before, **now} if before.get(n) != now.get(n) and n not in ignored]
-        if names:
-            lines = "\n".join(f"  {n}: {before.get(n)!r} -> {now.get(n)!r}" for n in names)
-            images = f"; another {CONTENT} means other images" if CONTENT in names else ""
-            raise ValueError(
-                f"{self.folder} was trained with other settings (recorded -> given):\n{lines}\n"
-                f"resume with the recorded ones, or choose another --out{images}"
-            )
-
-    def _protocol(self) -> dict[str, Any]:
-        return {f"train.{name}": value for name, value in _plain(protocol(self.config)).items()}
-
     def _latent_shape(self, pixels: Tensor) -> tuple[int, ...]:
         factor = 2 ** (len(self.config.block_channels) - 1)
         batch, _, height, width = pixels.shape
@@ -302,8 +275,3 @@ class AutoencoderTrainer:
         """Whether the last step reached a multiple of ``every``, or the end of the run."""
         ended = self.images_seen >= self.config.images
         return ended or reaches(self.images_seen, self.config.batch_size, every)
-
-
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as JSON values: tuples become lists."""
-    return json.loads(json.dumps(settings))
