@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,37 @@ def test_a_batch_is_what_the_keys_say(cached, encoder) -> None:
     assert torch.equal(batch.conditions.label, result.label)
     corner = batch.conditions.control["crop_corner"]
     assert torch.equal(corner, result.control["crop_corner"])
+
+
+def test_no_noise_is_drawn_for_a_deterministic_encoder(
+    cached, encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The noise has its own stream: order and conditions do not change."""
+    expected = take(2, cached, encoder, batch_size=4, seed=9)
+
+    class Deterministic:
+        num_views = cached.num_views
+
+        def __len__(self) -> int:
+            return len(cached)
+
+        def fetch(self, indices: torch.Tensor, views: torch.Tensor) -> MomentBatch:
+            batch = cached.fetch(indices, views)
+            return replace(batch, moments=Moments(mean=batch.moments.mean, std=None))
+
+    class Mean:
+        fingerprint, encode = encoder.fingerprint, encoder.encode
+
+        def sample(self, moments: Moments, noise: torch.Tensor | None) -> torch.Tensor:
+            assert noise is None
+            return moments.mean
+
+    monkeypatch.setattr(loader_module, "normal", lambda *_: pytest.fail("noise was drawn"))
+    batches = take(2, Deterministic(), Mean(), batch_size=4, seed=9)
+    for step, (batch, other) in enumerate(zip(batches, expected, strict=True)):
+        assert same(replace(batch, latents=other.latents), other)
+        means = cached.fetch(*Samples(7, 3, 9).keys(4 * step, 4)).moments.mean
+        assert torch.equal(batch.latents, means)
 
 
 @pytest.mark.parametrize("start", [4, 8, 28, 40])

@@ -143,7 +143,10 @@ class LatentLoader:
     def _batch(self, step: int, indices: Int[Tensor, " batch"], sample: MomentBatch) -> Batch:
         """Sample the latents of one step."""
         mean, std = sample.moments.mean, sample.moments.std
-        noise = normal((self._batch_size, *mean.shape[1:]), "posterior", self._seed, step)
+        noise = None
+        if std is not None:  # a deterministic encoder has no posterior to draw from
+            drawn = normal((self._batch_size, *mean.shape[1:]), "posterior", self._seed, step)
+            noise = to_device(drawn[self._part], self._device)
         moments = Moments(
             mean=to_device(mean, self._device),
             std=None if std is None else to_device(std, self._device),
@@ -152,7 +155,7 @@ class LatentLoader:
         if self._captions is not None:
             text = self._captions(indices, step, self._batch_size, self._part)
         return Batch(
-            latents=self._encoder.sample(moments, to_device(noise[self._part], self._device)),
+            latents=self._encoder.sample(moments, noise),
             conditions=Conditions(label=sample.label, text=text, control=sample.control),
             index=indices,
             features=sample.features,

@@ -31,8 +31,9 @@ class Encoder(Protocol):
         """Posterior moments of images in [-1, 1]."""
         ...
 
-    def sample(self, moments: Moments, noise: Latents) -> Latents:
-        """Normalised latents: mean + std * noise, then the autoencoder's affine."""
+    def sample(self, moments: Moments, noise: Latents | None) -> Latents:
+        """Normalised latents: mean + std * noise, then the autoencoder's affine. Without noise,
+        as from a deterministic encoder, the mean."""
         ...
 
 

@@ -244,15 +244,15 @@ class Autoencoder(nn.Module):
         return latents.float() * self.scale + self.shift
 
     def sample(
-        self, moments: Moments, noise: Float[Tensor, "batch channels height width"]
+        self, moments: Moments, noise: Float[Tensor, "batch channels height width"] | None
     ) -> Latents:
         """Sample the posterior and normalise.
 
         Args:
             moments: raw moments, as cached.
-            noise: standard normal noise; zeros give the posterior mean.
+            noise: standard normal noise; None or zeros give the posterior mean.
         """
-        if moments.std is None:
+        if moments.std is None or noise is None:
             return self.normalise(moments.mean)
         return self.normalise(moments.mean.float() + moments.std.float() * noise.float())
 
