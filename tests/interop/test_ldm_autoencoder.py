@@ -246,8 +246,41 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     refused(tensors | fixed, r"'quant_conv': \(6, 12\)")
 
 
+@pytest.mark.parametrize("groups", ["0", "-1", "x", "2.0", "True"])
+def test_another_number_of_groups_is_refused_before_files_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], groups: str
+) -> None:
+    command = ["convert", str(tmp_path / "missing.pt"), str(tmp_path / "out"), "--from", "ldm_vae"]
+    assert main([*command, "--arguments", f"norm_num_groups={groups}"]) == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert f"norm_num_groups={groups} is no number of groups; it must be an integer" in message
+    assert "leave it out for 32" in message
+
+
 def test_statistics_of_other_latents_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "other.pt"
     torch.save({"mean": torch.zeros(4), "std": torch.ones(4)}, path)
-    with pytest.raises(ValueError, match=r"must hold .* of 6 numbers .*got .*\(4,\).*measured"):
+    with pytest.raises(ValueError, match=r"must hold .* of 6 numbers .*got 4 numbers.*measured"):
         convert_autoencoder(checkpoint, statistics=path, norm_groups=GROUPS)
+
+
+@pytest.mark.parametrize(
+    ("content", "got"),
+    [
+        (None, r"no readable file \(.* is not a file"),
+        (b"damaged", r"no readable file \("),
+        ({"mean": torch.zeros(6)}, r"\{'mean': \(6,\)\}"),
+        ({"mean": torch.zeros(6), "std": torch.ones(5)}, r"'std': \(5,\)"),
+        ({"mean": torch.zeros(6), "std": torch.zeros(6)}, r"other numbers \(.*positive"),
+    ],
+)
+def test_statistics_are_read_before_the_checkpoint(
+    tmp_path: Path, content: object, got: str
+) -> None:
+    path = tmp_path / "stats.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(ValueError, match=rf"--statistics .*stats\.pt must hold .*got .*{got}"):
+        convert_autoencoder(tmp_path / "missing.pt", statistics=path)

@@ -43,7 +43,7 @@ class ConvertCommand:
     """A weight file (.safetensors, .pt, .pth, .ckpt, .bin) or an index of several; for diffusers
     the folder of a model or a pipeline."""
     out: Annotated[Path, tyro.conf.Positional]
-    """New folder, or one left unfinished by the same command."""
+    """New folder, or one left unfinished by the same command; for ldm_vae new or empty."""
     source: Annotated[Format, tyro.conf.arg(name="from")]
     """Implementation that the weights come from. ldm_vae is an autoencoder, such as VA-VAE's or
     kl-f4: OUT becomes a folder for autoencoder.source."""
@@ -154,7 +154,14 @@ def _convert_autoencoder(command: ConvertCommand, arguments: dict[str, Any]) -> 
     from pippin.interop.ldm_autoencoder import NORM_GROUPS, convert_autoencoder
     from pippin.system.weight_checks import check_cast
 
-    groups, dtype = arguments.get("norm_num_groups", NORM_GROUPS), getattr(torch, command.dtype)
+    groups = arguments.get("norm_num_groups", NORM_GROUPS)
+    if type(groups) is not int or groups < 1:
+        raise ValueError(
+            f"--arguments norm_num_groups={groups} is no number of groups; it must be an integer "
+            f"of 1 or more that divides the widths of the autoencoder: leave it out for "
+            f"{NORM_GROUPS}, or give --arguments norm_num_groups=N"
+        )
+    dtype = getattr(torch, command.dtype)
     converted = convert_autoencoder(
         command.path, statistics=command.statistics, key=command.key, norm_groups=groups
     )

@@ -103,9 +103,10 @@ def convert_autoencoder(
 
     Raises:
         ValueError: no such weights, weights of another architecture, or statistics that do not
-            fit; the message names them.
-        FileNotFoundError: no such file.
+            fit, which are read first; the message names them.
+        FileNotFoundError: no such checkpoint.
     """
+    affine = None if statistics is None else read_statistics(statistics)
     weights = read_weights(path, ANCHORS, key)
     own = {name: value for name, value in weights.tensors.items() if name.startswith(PARTS)}
     dropped = {name.split(".")[0] for name in weights.tensors if name not in own}
@@ -120,7 +121,8 @@ def convert_autoencoder(
             f"channels: {error}. Allowed are kl-f4 to kl-f32, Stable Diffusion's and VA-VAE's; "
             "give --arguments norm_num_groups=N if their norms have other than 32 groups"
         ) from error
-    affine = None if statistics is None else read_statistics(statistics, layout.latent_channels)
+    if affine is not None and affine.shift.numel() != layout.latent_channels:
+        raise _unfit(statistics, f"{affine.shift.numel()} numbers each", layout.latent_channels)
     return ConvertedAutoencoder(
         autoencoder=Autoencoder(network, affine),
         notes=weights.notes,
@@ -128,23 +130,35 @@ def convert_autoencoder(
     )
 
 
-def read_statistics(path: Path, channels: int) -> Affine:
+def read_statistics(path: Path) -> Affine:
     """Affine of a file of latent statistics, such as VA-VAE's latents_stats.pt.
 
     Raises:
-        ValueError: other tensors, or of another number of channels.
-        FileNotFoundError: no such file.
+        ValueError: no such file, other tensors, or numbers that normalise nothing; the message
+            names option and path.
     """
-    tensors = read_tensors(path)
+    try:
+        tensors = read_tensors(path)
+    except (OSError, ValueError) as error:
+        raise _unfit(path, f"no readable file ({error})") from error
     shapes = {name: tuple(value.shape) for name, value in tensors.items()}
-    if set(tensors) != set(STATISTICS) or any(v.numel() != channels for v in tensors.values()):
-        raise ValueError(
-            f"--statistics {path} must hold the tensors mean and std of {channels} numbers each; "
-            f"got {shapes}: give the file that belongs to these weights, or leave --statistics "
-            "out and train with --autoencoder.normalisation measured"
-        )
+    if set(tensors) != set(STATISTICS) or len({v.numel() for v in tensors.values()}) != 1:
+        raise _unfit(path, str(shapes))
     mean, std = (tensors[name].detach().flatten().float() for name in STATISTICS)
-    return Affine.from_statistics(mean, std)
+    try:
+        return Affine.from_statistics(mean, std)
+    except ValueError as error:
+        raise _unfit(path, f"other numbers ({error})") from error
+
+
+def _unfit(path: Path | None, got: str, channels: int | None = None) -> ValueError:
+    """Error of statistics that do not fit; ``channels`` where the weights are known."""
+    count = "as many numbers as latent channels" if channels is None else f"{channels} numbers"
+    return ValueError(
+        f"--statistics {path} must hold the tensors mean and std, of {count} each; got {got}: "
+        "give the file that belongs to these weights, or leave --statistics out and train with "
+        "--autoencoder.normalisation measured"
+    )
 
 
 def read_ldm_layout(tensors: Mapping[str, Tensor]) -> LDMLayout:
