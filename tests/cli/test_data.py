@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_autoencoders import tiny_network
 
 from pippin.cli.main import main
 
@@ -40,6 +41,18 @@ def test_a_good_folder_is_described_and_the_autoencoder_tried(photos, capsys):
     table = {words[0]: words[1:] for words in map(str.split, said.splitlines()) if words}
     train, held_out = (np.array(list(map(int, table[n]))) for n in ("cat", "dog"))
     assert (train + held_out == list(map(int, table["total"]))).all()
+
+
+def test_an_autoencoder_without_statistics_has_raw_latents(photos, tmp_path, capsys):
+    tiny_network("AutoencoderKLKVAE").save_pretrained(tmp_path / "bare")
+    words = f"data check {photos} --data.resolution 32 --sample 4 --autoencoder.source"
+    command = [*words.split(), str(tmp_path / "bare")]
+    assert main([*command, "--autoencoder.normalisation", "measured"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(
+        r"^raw latents: root mean square \d+\.\d\d on 4 views; \S+ has no sta", said, re.M
+    )
+    assert "normalised by the statistics" not in said and "note: outside" not in said
 
 
 def test_a_refused_folder_names_every_lost_file(photos, capsys):

@@ -2,6 +2,7 @@
 """Latents of other classes than AutoencoderKL in caches: no deviation where the encoder is
 deterministic, and measured statistics that are kept beside them."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,7 +99,12 @@ def test_statistics_are_kept_beside_the_cache(
     again = LatentCache(cache.folder, cache.manifest)
     monkeypatch.setattr(again, "rows", lambda *_: pytest.fail("the latents were read again"))
     assert measure_latents(again, own.fingerprint, seed=0) == first
-    path.write_text("{}")
+    kept = json.loads(path.read_text())
+    for damaged in ({}, kept | {"mean": kept["mean"][1:]}, kept | {"std": kept["std"][:1]}):
+        path.write_text(json.dumps(damaged))
+        assert measure_latents(cache, own.fingerprint, seed=0) == first
+    narrow = {"mean": kept["mean"][1:], "std": kept["std"][1:]}  # of another autoencoder
+    path.write_text(json.dumps(kept | narrow))
     assert measure_latents(cache, own.fingerprint, seed=0) == first
     assert measure_latents(cache, own.fingerprint, seed=1).images == 6
     assert len(list(cache.folder.glob("statistics-*.json"))) == 2

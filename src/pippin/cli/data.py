@@ -280,7 +280,8 @@ def _reconstruction(command: CheckCommand) -> str:
 
 
 def _latents(sums: "LatentSums", autoencoder: "Autoencoder", source: str) -> str:
-    """RMS of the latents, normalised by the autoencoder's own statistics."""
+    """RMS of the latents, normalised by the autoencoder's own statistics; without any, of the raw
+    latents."""
     from pippin.runs.latents import USUAL_RMS, is_usual_rms
 
     try:
@@ -288,6 +289,11 @@ def _latents(sums: "LatentSums", autoencoder: "Autoencoder", source: str) -> str
     except ValueError as error:
         return f"note: {error}"
     rms = measured.rms(autoencoder.affine)
+    if not autoencoder.has_statistics:
+        return (
+            f"raw latents: root mean square {rms:.2f} on {measured.images} views; {source} has no "
+            "statistics, so runs measure them (--autoencoder.normalisation measured)"
+        )
     text = (
         f"latents: root mean square {rms:.2f} on {measured.images} views, normalised by the "
         f"statistics of {source}"

@@ -38,8 +38,14 @@ class LatentStatistics(Config):
         """Affine that gives each channel mean 0 and standard deviation 1.
 
         Raises:
-            ValueError: a number is not finite, or a standard deviation is not positive.
+            ValueError: a number is not finite, a standard deviation is not positive, or their
+                counts differ.
         """
+        if len(self.mean) != len(self.std):
+            raise ValueError(
+                f"latent statistics have {len(self.mean)} means and {len(self.std)} standard "
+                "deviations; they must have one of each for each channel"
+            )
         return Affine.from_statistics(torch.tensor(self.mean), torch.tensor(self.std))
 
     def rms(self, affine: Affine) -> float:

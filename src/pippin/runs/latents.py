@@ -39,7 +39,9 @@ def measure_latents(source: MomentSource, autoencoder: str, seed: int) -> Latent
     """Measure the latents of one view of each of some training images.
 
     The statistics depend only on the images, the autoencoder and the seed. Latents come from the
-    cache where there is one, which keeps the result for later runs.
+    cache where there is one, which keeps the result for later runs; the name of its folder
+    determines images, views, autoencoder and type. Several caches, of buckets or of shards, keep
+    none.
 
     Args:
         source: moments of the training images.
@@ -49,9 +51,12 @@ def measure_latents(source: MomentSource, autoencoder: str, seed: int) -> Latent
     Raises:
         ValueError: see :func:`pippin.encoders.statistics.latent_statistics`.
     """
-    path = _statistics_file(source, seed)
-    if path is not None and (stored := _read_statistics(path, autoencoder)) is not None:
-        return stored
+    path = None
+    if isinstance(source, LatentCache):
+        path = source.folder / f"{STATISTICS_PREFIX}{seed}-{SAMPLE}.json"
+        stored = _read_statistics(path, autoencoder, source.channels)
+        if stored is not None:
+            return stored
     chosen = permutation(len(source), "subset", seed, "latents")[:SAMPLE]
     statistics = latent_statistics(_moments(source, chosen), autoencoder)
     if path is not None:
@@ -60,22 +65,15 @@ def measure_latents(source: MomentSource, autoencoder: str, seed: int) -> Latent
     return statistics
 
 
-def _statistics_file(source: MomentSource, seed: int) -> Path | None:
-    """File of the statistics beside cached latents; None if these are of several caches, or not
-    cached. The name of the cache's folder determines images, views, autoencoder and type."""
-    if not isinstance(source, LatentCache):
-        return None
-    return source.folder / f"{STATISTICS_PREFIX}{seed}-{SAMPLE}.json"
-
-
-def _read_statistics(path: Path, autoencoder: str) -> LatentStatistics | None:
+def _read_statistics(path: Path, autoencoder: str, channels: int) -> LatentStatistics | None:
     """Statistics of an earlier run; None if there are none, or other or damaged ones."""
     try:
         statistics = LatentStatistics.from_dict(parse_json(read_regular(path)))
         _ = statistics.affine
     except (OSError, ValueError):
         return None
-    return statistics if statistics.autoencoder == autoencoder else None
+    fits = len(statistics.mean) == channels and statistics.autoencoder == autoencoder
+    return statistics if fits else None
 
 
 def _moments(source: MomentSource, chosen: torch.Tensor) -> Iterator[Moments]:

@@ -88,6 +88,11 @@ class LatentCache:
         """Size of all shards."""
         return sum(shard.num_bytes for shard in self.manifest.shards)
 
+    @property
+    def channels(self) -> int:
+        """Number of latent channels."""
+        return self._shard(0)[MEAN].shape[1]
+
     def __len__(self) -> int:
         """Number of images in one epoch."""
         return self.manifest.num_pictures
