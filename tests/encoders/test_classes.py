@@ -2,6 +2,8 @@
 """Classes of diffusers: latents, normalisation and images as in diffusers' own pipelines."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.networks import architecture, class_defaults, class_of
 from pippin.encoders.normalisation import read_affine, to_images, to_pixels
 from pippin.encoders.source import WEIGHTS_FILE
+from pippin.recipes.recipe import latent_layout
+from pippin.recipes.table import get_recipe
 from pippin.rng import normal
 from pippin.types import Images
 
@@ -177,7 +181,7 @@ def test_an_autoencoder_without_statistics_needs_measured_ones(folders: dict[str
     assert torch.equal(own.normalise(torch.ones(1, 4, 1, 1)), torch.ones(1, 4, 1, 1))
 
 
-@pytest.mark.parametrize("name", ["VQModel", "AutoencoderOobleck", 7])
+@pytest.mark.parametrize("name", ["VQModel", "AutoencoderOobleck", 7, ["AutoencoderKL"], {}])
 def test_an_unsupported_class_is_refused_with_what_is_allowed(
     folders: dict[str, Path], tmp_path: Path, name: object
 ) -> None:
@@ -190,3 +194,29 @@ def test_an_unsupported_class_is_refused_with_what_is_allowed(
         assert str(tmp_path) in message and repr(name) in message
         assert all(allowed in message for allowed in supported_classes())
         assert "--autoencoder.source" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("AutoencoderKL", {"block_out_channels": []}, "got 0.5 and 16"),
+        ("AutoencoderKL", {"block_out_channels": 8}, "TypeError"),
+        ("AutoencoderKL", {"latent_channels": 0}, "got 4 and 0"),
+        ("AutoencoderKLHunyuanImage", {"spatial_compression_ratio": 0}, "got 0 and "),
+        ("AutoencoderKLFlux2", {"patch_size": [0, 0]}, "got 0 and 0"),
+    ],
+)
+def test_a_shape_that_no_latents_have_is_refused_with_the_folder(
+    folders: dict[str, Path], tmp_path: Path, name: str, change: dict[str, Any], reason: str
+) -> None:
+    folder = shutil.copytree(folders[name], tmp_path / "damaged")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    source = AutoencoderConfig(source=str(folder))
+    recipe = replace(get_recipe("openmoji/dit-entangled"), autoencoder=source)
+    for read in (load, read_affine, lambda place: latent_layout(recipe)):
+        with pytest.raises(ValueError, match="damaged") as caught:
+            read(folder)
+        assert str(folder) in str(caught.value)
+        if reason != "TypeError":
+            assert reason in str(caught.value)

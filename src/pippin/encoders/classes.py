@@ -54,12 +54,18 @@ class AutoencoderClass:
     """Settings in config.json that are no arguments of the class."""
 
     def layout(self, settings: Settings) -> LatentLayout:
-        """Shape of the latents that a diffusion model reads."""
+        """Shape of the latents that a diffusion model reads.
+
+        Raises:
+            KeyError, TypeError: settings are missing, or of another type.
+            ValueError: a factor or a number of channels that no network has.
+        """
         side = self.fold(settings)
+        factor, channels = self.factor(settings) * side, self.channels(settings) * side**2
+        if min(factor, channels) < 1:
+            raise ValueError(f"factor and channels must be 1 or more; got {factor} and {channels}")
         return LatentLayout(
-            factor=self.factor(settings) * side,
-            channels=self.channels(settings) * side**2,
-            has_variance=self.output == "latent_dist",
+            factor=factor, channels=channels, has_variance=self.output == "latent_dist"
         )
 
 
@@ -171,7 +177,7 @@ def find_class(settings: Settings) -> AutoencoderClass:
         ValueError: the class is not supported; the message names the supported ones.
     """
     name = settings.get("_class_name", DEFAULT_CLASS)
-    if name not in CLASSES:
+    if not isinstance(name, str) or name not in CLASSES:
         raise ValueError(
             f"autoencoder of an unsupported class: config.json names {name!r}; supported are the "
             f"diffusers classes {', '.join(supported_classes())}: give --autoencoder.source a "

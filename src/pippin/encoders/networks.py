@@ -142,6 +142,10 @@ def load_network(folder: Path) -> nn.Module:
         return read_representation(folder, config)
     refuse_quantisation(config, str(folder))
     _refuse_unknown(folder, config, kind)
+    try:
+        kind.layout(class_defaults(kind) | config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(folder, error) from error
     files = find_weights(folder)
     try:
         types = stored_types(files.path)
