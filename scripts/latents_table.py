@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from pippin.cli.autoencoder import TrainAutoencoderCommand, _finish, training_batches
+from pippin.cli.autoencoder import TrainAutoencoderCommand, finish, training_batches
 from pippin.data.config import CropConfig, ShapesConfig
 from pippin.diffusion.config import DiffusionConfig, LogitNormalTime
 from pippin.diffusion.rescale import rescale_for_numbers
@@ -69,7 +69,7 @@ def train_decoder(folder: Path, images: int, seed: int, noise: float) -> None:
         lambda start: training_batches(command, start),
         lambda seen, figures: print(seen, figures, flush=True),
     )
-    _finish(command, trainer)
+    finish(command, trainer)
 
 
 def latent_columns(autoencoder: Autoencoder) -> dict[str, Any]:

@@ -10,7 +10,7 @@ the mean absolute error of an image is dominated by its background.
 import sys
 from pathlib import Path
 
-from pippin.cli.autoencoder import TrainAutoencoderCommand, _finish, training_batches
+from pippin.cli.autoencoder import TrainAutoencoderCommand, finish, training_batches
 from pippin.data.config import CropConfig, ShapesConfig
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
@@ -44,7 +44,7 @@ def main(folder: Path) -> None:
         lambda seen: training_batches(command, seen),
         lambda images, figures: print(images, figures, flush=True),
     )
-    _finish(command, trainer)
+    finish(command, trainer)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from torch import Tensor
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.classes import CLASSES, read_layout, supported_classes
 from pippin.encoders.config import AutoencoderConfig
-from pippin.encoders.networks import architecture, class_defaults, class_of
+from pippin.encoders.networks import architecture, class_defaults, network_kind
 from pippin.encoders.normalisation import read_affine, to_images, to_pixels
 from pippin.encoders.source import WEIGHTS_FILE
 from pippin.recipes.recipe import latent_layout
@@ -154,7 +154,7 @@ def test_defaults_of_each_class_have_a_layout() -> None:
 
 def test_settings_that_later_versions_add_change_no_fingerprint() -> None:
     network = tiny_network("AutoencoderDC")
-    kind, config = class_of(network), dict(network.config)
+    kind, config = network_kind(network), dict(network.config)
     assert architecture(config | {"later": 1}, kind) == architecture(config, kind)
     assert architecture(config | {"scaling_factor": 9}, kind) == architecture(config, kind)
     assert architecture(config | {"latent_channels": 9}, kind) != architecture(config, kind)

@@ -141,7 +141,7 @@ def test_classes_that_no_pipeline_decodes_are_obstacles():
 
     assert obstacle("AutoencoderDC") is None and obstacle("AutoencoderTiny") is None
     assert "decodes AutoencoderKL" in str(obstacle("AutoencoderDC", any_class=False))
-    assert "is an AutoencoderKLWan, and" in str(obstacle("AutoencoderKLWan"))
+    assert "source is AutoencoderKLWan, and" in str(obstacle("AutoencoderKLWan"))
     shifted = Affine.from_statistics(torch.ones(4), torch.ones(4))
     assert "scaling_factor only" in str(obstacle("AutoencoderDC", affine=shifted))
     assert obstacle("AutoencoderTiny", affine=shifted) is None

@@ -30,7 +30,8 @@ AFFINE_IMAGES = 512
 
 @dataclass(frozen=True, kw_only=True)
 class TrainAutoencoderCommand:
-    """Train a small KL autoencoder on training views, and evaluate it on held-out images."""
+    """Train a small KL autoencoder, or a decoder of frozen features, on training views, and
+    evaluate it on held-out images."""
 
     out: Path = Path("runs/autoencoder")
     """Output folder, in diffusers' format; training state and log go to DIR/run."""
@@ -108,7 +109,7 @@ def _train(command: TrainAutoencoderCommand, again: str) -> int:
         except KeyboardInterrupt:
             print_text(f"stopped; resume with: {again}", error=True)
             return RESUMABLE
-        _finish(command, trainer)
+        finish(command, trainer)
     return 0
 
 
@@ -172,7 +173,7 @@ def training_batches(command: TrainAutoencoderCommand, start: int) -> "Iterator[
         yield torch.stack([next(stream) for _ in range(command.train.batch_size)])
 
 
-def _finish(command: TrainAutoencoderCommand, trainer: "AutoencoderTrainer") -> None:
+def finish(command: TrainAutoencoderCommand, trainer: "AutoencoderTrainer") -> None:
     """Measure the latent affine on training views, save, reload, and print the reconstruction."""
     from itertools import islice
 

@@ -14,13 +14,20 @@ from torch import Tensor, nn
 
 from pippin.encoders.classes import AutoencoderClass
 from pippin.encoders.config import SHIPPED_PREFIX, AutoencoderConfig
-from pippin.encoders.networks import architecture, class_of, decode_raw, encode_raw, load_network
+from pippin.encoders.networks import (
+    architecture,
+    decode_raw,
+    encode_raw,
+    load_network,
+    network_kind,
+)
 from pippin.encoders.normalisation import (
+    AFFINE_SETTINGS,
     MEAN_KEY,
     STD_KEY,
     Affine,
     MissingStatisticsError,
-    batch_norm_statistics,
+    affine_settings,
     check_weights,
     read_record,
     record_metadata,
@@ -84,12 +91,9 @@ def check_shipped(folder: Path) -> None:
         )
 
 
-AFFINE_SETTINGS = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
-"""Settings of config.json that state an affine."""
-
-
 class Autoencoder(nn.Module):
-    """Frozen autoencoder of diffusers, or the identity, with its affine normalisation.
+    """Frozen autoencoder with its affine normalisation: a network of diffusers, features of a
+    frozen encoder with a decoder, or the identity.
 
     It computes in fp32, also under autocast. Rows do not depend on the batch, up to rounding.
 
@@ -141,7 +145,7 @@ class Autoencoder(nn.Module):
             FormatError: the folder has a newer version.
         """
         network: Any = load_network(folder)
-        kind = class_of(network)
+        kind = network_kind(network)
         metadata = _checked_metadata(folder, architecture(network.config, kind))
         try:
             affine = _own_affine(network, kind, metadata, needed=needs_statistics)
@@ -158,7 +162,7 @@ class Autoencoder(nn.Module):
     @property
     def kind(self) -> AutoencoderClass:
         """Class of the network."""
-        return class_of(self.network)
+        return network_kind(self.network)
 
     @property
     def affine(self) -> Affine:
@@ -300,9 +304,8 @@ def _own_affine(
         MissingStatisticsError: there is none, and it is needed.
         ValueError: its channel count differs.
     """
-    config, channels = dict(network.config), kind.layout(network.config).channels
-    if kind.batch_norm:
-        config |= batch_norm_statistics(network.state_dict(), config)
+    config = affine_settings(network.config, kind, network.state_dict)
+    channels = kind.layout(config).channels
     try:
         return Affine.from_weights(metadata, config, channels)
     except MissingStatisticsError:

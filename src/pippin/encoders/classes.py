@@ -202,5 +202,5 @@ def read_layout(settings: Settings) -> LatentLayout:
         return kind.layout(settings)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"config.json is damaged or not of an {kind.name}: {error!r}; download it again"
+            f"config.json is not of class {kind.name}, or damaged: {error!r}; download it again"
         ) from error

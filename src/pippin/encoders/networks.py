@@ -21,7 +21,7 @@ from pippin.encoders.classes import (
     AutoencoderClass,
     find_class,
 )
-from pippin.encoders.normalisation import ARCHITECTURE
+from pippin.encoders.normalisation import AFFINE_SETTINGS, ARCHITECTURE
 from pippin.encoders.pixels import PixelNetwork
 from pippin.encoders.representation.network import read_representation
 from pippin.encoders.source import damaged, read_config
@@ -40,13 +40,13 @@ LOAD_ERRORS = (OSError, TypeError, ValueError, ArithmeticError, RuntimeError)
 LISTED_CLASSES = ("AutoencoderKL", *OWN_CLASSES)
 """Classes whose settings of the architecture are :data:`ARCHITECTURE`."""
 NO_ARCHITECTURE = (
-    *("scaling_factor", "shift_factor", "latents_mean", "latents_std"),  # the affine
+    *AFFINE_SETTINGS,
     *("sample_size", "force_upcast", "scale_factor_spatial", "scale_factor_temporal"),
 )
 """Settings that do not change the outputs of a network."""
 
 
-def class_of(network: nn.Module) -> AutoencoderClass:
+def network_kind(network: nn.Module) -> AutoencoderClass:
     """Class of a network.
 
     Raises:

@@ -18,7 +18,7 @@ Autoencoders from other sources, and those of version 0, have no record.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor
 
-from pippin.encoders.classes import OWN_CLASSES, find_class
+from pippin.encoders.classes import OWN_CLASSES, AutoencoderClass, find_class
 from pippin.encoders.source import WEIGHTS_FILE, read_config, read_metadata
 from pippin.system.formats import check_versioned_json, parse_json, with_checksum
 from pippin.system.tensors import typed_digest
@@ -57,6 +57,8 @@ ARCHITECTURE = (
     *("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention"),
 )
 """Settings of AutoencoderKL that change its outputs."""
+AFFINE_SETTINGS = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
+"""Settings of config.json that state an affine."""
 
 
 def record_metadata(
@@ -201,26 +203,33 @@ def read_affine(folder: Path) -> Affine:
     config = class_defaults(kind) | settings if kind.name not in OWN_CLASSES else settings
     try:
         metadata = read_metadata(folder)
+        config = affine_settings(config, kind, lambda: read_tensors(find_weights(folder).path))
         channels = kind.layout(config).channels
-        if kind.batch_norm:
-            config |= batch_norm_statistics(read_tensors(find_weights(folder).path), config)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder}: damaged, or not an {kind.name}: {error!r}") from error
+        raise ValueError(
+            f"{folder}: damaged, or not of the class {kind.name}: {error!r}"
+        ) from error
     read_record(metadata, folder / WEIGHTS_FILE)
     return Affine.from_weights(metadata, config, channels)
 
 
-def batch_norm_statistics(
-    tensors: Mapping[str, Tensor], config: Mapping[str, Any]
-) -> dict[str, list[float]]:
-    """Running statistics of a network's layer ``bn`` as settings of config.json.
+def affine_settings(
+    config: Mapping[str, Any], kind: AutoencoderClass, read: Callable[[], Mapping[str, Tensor]]
+) -> dict[str, Any]:
+    """Configuration of a network, in which the running statistics of its layer ``bn``, where they
+    normalise latents, stand as settings of config.json.
 
     Args:
-        tensors: the network's tensors by name.
-        config: its configuration, with ``batch_norm_eps``.
+        config: config.json with diffusers' defaults.
+        kind: its class.
+        read: returns the network's tensors by name; called for a BatchNorm only.
     """
+    if not kind.batch_norm:
+        return dict(config)
+    tensors = read()
     variance = tensors["bn.running_var"].float() + config["batch_norm_eps"]
     return {
+        **config,
         "latents_mean": tensors["bn.running_mean"].float().tolist(),
         "latents_std": variance.sqrt().tolist(),
     }

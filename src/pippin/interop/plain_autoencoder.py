@@ -39,7 +39,7 @@ def autoencoder_obstacle(own: Autoencoder, *, any_class: bool) -> str | None:
         return None
     if name not in FACTOR_SETTINGS or not any_class:
         allowed = f"{KL}, {', '.join(FACTOR_SETTINGS)}" if any_class else KL
-        return f"autoencoder.source is an {name}, and the pipeline decodes {allowed}"
+        return f"the class of autoencoder.source is {name}, and the pipeline decodes {allowed}"
     shift, scale = own.affine.shift.flatten(), own.affine.scale.flatten()
     has_shift = "shift_factor" in FACTOR_SETTINGS[name]
     if bool((scale != scale[0]).any()) or bool((shift != (shift[0] if has_shift else 0)).any()):

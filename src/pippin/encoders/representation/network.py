@@ -8,20 +8,18 @@ The folder holds both, so that it loads without the encoder's source. Names of t
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from operator import index
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.configuration_utils import FrozenDict
 from diffusers.models.autoencoders.vae import Decoder
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate
 
-from pippin.encoders.classes import REPRESENTATION_CLASS
 from pippin.encoders.normalisation import ARCHITECTURE
+from pippin.encoders.own_network import Decoded, Encoded, OwnNetwork
 from pippin.encoders.representation.config import RepresentationConfig
 from pippin.encoders.representation.frozen import EFFLITE0, TRANSFORMERS, FrozenEncoder
 from pippin.encoders.source import damaged
@@ -31,20 +29,6 @@ from pippin.system.weight_folders import find_weights
 from pippin.types import Pixels
 
 Features = Float[Tensor, "batch channels latent_height latent_width"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncodedFeatures:
-    """Output of :meth:`RepresentationNetwork.encode`, in the form of diffusers."""
-
-    latent: Features
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecodedFeatures:
-    """Output of :meth:`RepresentationNetwork.decode`, in the form of diffusers."""
-
-    sample: Pixels
 
 
 def pretrained_encoder(config: RepresentationConfig) -> FrozenEncoder:
@@ -105,7 +89,7 @@ def build_decoder(
     )
 
 
-class RepresentationNetwork(nn.Module):
+class RepresentationNetwork(OwnNetwork):
     """Frozen encoder and decoder, with the interface of AutoencoderKL.
 
     Raw latents are features, of which each position has mean 0 and variance 1 over its channels.
@@ -125,12 +109,9 @@ class RepresentationNetwork(nn.Module):
         layers_per_block: int,
         norm_groups: int,
     ) -> None:
-        super().__init__()
-        self.encoder, self.decoder = encoder, decoder
-        self.factor = 2 ** (len(block_channels) - 1)
         settings = encoder.settings
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-        self.config: Any = FrozenDict(
+        super().__init__(
             dict.fromkeys(ARCHITECTURE)
             | {
                 "in_channels": 3,
@@ -147,27 +128,21 @@ class RepresentationNetwork(nn.Module):
                 "encoder": settings,
             }
         )
+        self.encoder, self.decoder = encoder, decoder
+        self.factor = 2 ** (len(block_channels) - 1)
 
-    def register_to_config(self, **settings: Any) -> None:
-        """Replace settings."""
-        self.config = FrozenDict(self.config | settings)
-
-    def to_json_string(self) -> str:
-        """Content of config.json."""
-        return json.dumps({"_class_name": REPRESENTATION_CLASS, **self.config}, indent=2) + "\n"
-
-    def encode(self, pixels: Pixels) -> EncodedFeatures:
+    def encode(self, pixels: Pixels) -> Encoded:
         """Features as latents.
 
         Args:
             pixels: values in [-1, 1]; sides are multiples of the factor.
         """
-        return EncodedFeatures(latent=encode_features(self.encoder, pixels, self.factor))
+        return Encoded(latent=encode_features(self.encoder, pixels, self.factor))
 
-    def decode(self, latents: Features) -> DecodedFeatures:
+    def decode(self, latents: Features) -> Decoded:
         """Decode features to pixels, which :func:`pippin.encoders.normalisation.to_images`
         clamps."""
-        return DecodedFeatures(sample=self.decoder(latents))
+        return Decoded(sample=self.decoder(latents))
 
 
 @torch.no_grad()
