@@ -11,15 +11,18 @@ from example_programs import imported_examples
 from pippin.cli.autoencoder import MeasureAutoencoderCommand, TrainAutoencoderCommand
 from pippin.cli.average import AverageCommand
 from pippin.cli.cache import ClearCommand, ListCommand
-from pippin.cli.completion import SCRIPTS
+from pippin.cli.completion import SCRIPTS, verb_options
 from pippin.cli.convert import ConvertCommand
 from pippin.cli.data import CheckCommand, ImportCommand, PrepareCommand
 from pippin.cli.evaluate import EvaluateFolderCommand, EvaluateRunCommand
 from pippin.cli.export import ExportCommand
 from pippin.cli.fetch import FetchCommand
+from pippin.cli.main import VERBS as VERBS_OF_THE_PROGRAM
+from pippin.cli.parsing.option_table import option_table
 from pippin.cli.parsing.options import chosen_data, parse
 from pippin.cli.parsing.verb_help import EXAMPLES, SHARED_FLAGS
 from pippin.cli.plan import PlanCommand
+from pippin.cli.plan_study import PlanStudyCommand
 from pippin.cli.play import PlayCommand
 from pippin.cli.push import PushCommand
 from pippin.cli.recaption import RecaptionCommand
@@ -38,9 +41,22 @@ from pippin.studies.shipped.table import STUDIES
 
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDERS = ("get-started", "guides", "concepts")
+ALL_PAGES = [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]
 PAGES = [page for folder in FOLDERS for page in sorted((DOCS / folder).glob("*.md"))]
 TEXT = get_recipe("openmoji/mmdit-disentangled-text")
 """Stands for whatever run a page samples or measures: it has every option."""
+
+
+MORE_OPTIONS = {
+    "autoencoder": [f"--data.{name}" for name in option_table(ImagesConfig)],
+    "bench": ["--compare"],
+    "plan": ["--study", *(f"--{name}" for name in option_table(PlanStudyCommand))],
+}
+"""Options that depend on other words of the command."""
+
+
+def is_option(word: str) -> bool:
+    return re.match(r"--[a-z]", word) is not None
 
 
 def blocks_of(text: str) -> list[str]:
@@ -187,6 +203,18 @@ def test_examples_of_the_help_are_understood(verb):
             parse(WHOLE[verb], "", words[2:])
         elif verb in VERBS:
             VERBS[verb](words[2:])
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: str(page.relative_to(DOCS.parent)))
+def test_options_exist(page):
+    """Also those of incomplete commands within sentences, and of reference pages."""
+    text = page.read_text(encoding="utf-8")
+    spans = [span.split() for span in re.findall(r"`pippin ([^`]+)`", text)]
+    for verb, *words in [*spans, *commands_of(page)]:
+        assert verb in VERBS_OF_THE_PROGRAM, verb
+        known = {*verb_options(verb), *MORE_OPTIONS.get(verb, ())}
+        options = {word.partition("=")[0].replace("_", "-") for word in words if is_option(word)}
+        assert options <= known, (verb, options - known)
 
 
 def test_the_pages_have_commands():

@@ -57,5 +57,5 @@ def test_foreground_leaves_white_pixels_out(network: AutoencoderKL) -> None:
 
 
 def test_no_images_are_refused(network: AutoencoderKL) -> None:
-    with pytest.raises(ValueError, match="at least one batch"):
+    with pytest.raises(ValueError, match="at least one image"):
         measure_affine(network, [])

@@ -4,7 +4,6 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from pippin.config import Config
 from pippin.encoders.autoencoder import Autoencoder
+from pippin.encoders.networks import encode_raw, network_kind
 from pippin.encoders.normalisation import Affine, to_pixels
 from pippin.encoders.representation.network import RepresentationNetwork
 from pippin.types import Images, ImageStream, Moments
@@ -91,17 +91,30 @@ class LatentSums:
         Raises:
             ValueError: no images, numbers that are not finite, or a constant channel.
         """
-        if not self._places:
-            raise ValueError("latent statistics need at least one image")
-        first, second, noise = self._total / self._places
-        varies = second - first**2
-        _check_channels(first, varies, second + noise, self._images)
+        first, varies, noise = self._mean_and_variances()
+        _check_channels(first, varies, first**2 + varies + noise, self._images)
         return LatentStatistics(
             mean=tuple(first.float().tolist()),
             std=tuple((varies + noise).sqrt().float().tolist()),
             images=self._images,
             autoencoder=autoencoder,
         )
+
+    def affine(self) -> Affine:
+        """Affine of all added batches, also of channels whose means are constant.
+
+        Raises:
+            ValueError: no images, or a channel without any variance.
+        """
+        first, varies, noise = self._mean_and_variances()
+        return Affine.from_statistics(first, (varies + noise).sqrt())
+
+    def _mean_and_variances(self) -> tuple[Tensor, Tensor, Tensor]:
+        """For each channel: the mean, the variance of the means, and the mean of the variances."""
+        if not self._places:
+            raise ValueError("latent statistics need at least one image")
+        first, second, noise = self._total / self._places
+        return first, second - first**2, noise
 
 
 def latent_statistics(batches: Iterable[Moments], autoencoder: str) -> LatentStatistics:
@@ -138,30 +151,16 @@ WHITE = 255
 
 @torch.no_grad()
 def measure_affine(network: AutoencoderKL | RepresentationNetwork, batches: ImageStream) -> Affine:
-    """Mean and standard deviation of each raw latent channel over images and positions.
-
-    The variance is that of a posterior sample: the variance of the means plus the mean of the
-    variances. Sums are in float64.
+    """Mean and standard deviation of each raw latent channel over images and positions; see
+    :class:`LatentSums`.
 
     Raises:
         ValueError: no images.
     """
-    device = next(network.parameters()).device
-    total, count = torch.zeros(2, network.config.latent_channels, dtype=torch.float64), 0
+    device, kind, sums = next(network.parameters()).device, network_kind(network), LatentSums()
     for images in batches:
-        output: Any = network.encode(to_pixels(images.to(device)))
-        if isinstance(network, RepresentationNetwork):
-            mean = output.latent.double().cpu()
-            var = torch.zeros_like(mean)
-        else:
-            posterior = output.latent_dist
-            mean, var = posterior.mean.double().cpu(), posterior.var.double().cpu()
-        total += torch.stack([mean.sum((0, 2, 3)), (mean**2 + var).sum((0, 2, 3))])
-        count += mean[:, 0].numel()
-    if not count:
-        raise ValueError("latent statistics need at least one batch of images")
-    first, second = total / count
-    return Affine.from_statistics(first, (second - first**2).sqrt())
+        sums.add(encode_raw(network, kind, to_pixels(images.to(device))))
+    return sums.affine()
 
 
 @dataclass(frozen=True, kw_only=True)
