@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from example_programs import imported_examples
 
+from pippin.bench.config import AgainstConfig
 from pippin.cli.autoencoder import MeasureAutoencoderCommand, TrainAutoencoderCommand
 from pippin.cli.average import AverageCommand
+from pippin.cli.bench_scaling import ScalingCommand
 from pippin.cli.cache import ClearCommand, ListCommand
 from pippin.cli.completion import SCRIPTS, verb_options
 from pippin.cli.convert import ConvertCommand
@@ -47,10 +49,17 @@ TEXT = get_recipe("openmoji/mmdit-disentangled-text")
 """Stands for whatever run a page samples or measures: it has every option."""
 
 
+def options_of(kind: type) -> list[str]:
+    return [f"--{name}" for name in option_table(kind)]
+
+
 MORE_OPTIONS = {
     "autoencoder": [f"--data.{name}" for name in option_table(ImagesConfig)],
-    "bench": ["--compare"],
-    "plan": ["--study", *(f"--{name}" for name in option_table(PlanStudyCommand))],
+    "bench": [
+        *("--against", "--compare", "--scaling"),
+        *(*options_of(AgainstConfig), *options_of(ScalingCommand)),
+    ],
+    "plan": ["--study", *options_of(PlanStudyCommand)],
 }
 """Options that depend on other words of the command."""
 
