@@ -19,6 +19,9 @@ from typing import Any
 
 from pippin.plugins import PACKAGE
 
+EXECUTED = "<string>"
+"""File name of code that ``exec`` compiles; of ``python -c`` too."""
+
 
 def functions_of(declaration: object) -> tuple[Any, ...]:
     """The functions and callable objects among the fields of a declaration; those of pippin are
@@ -66,7 +69,10 @@ def _file(module: str) -> Path | None:
 
 def _texts(functions: Iterable[Any]) -> Iterator[bytes]:
     for function in functions:
+        code = getattr(function, "__code__", None)
         try:
+            if code is not None and code.co_filename == EXECUTED:
+                raise OSError  # from Python 3.13 on, inspect finds the text of `python -c` there
             source = inspect.getsource(function)
         except (OSError, TypeError):
             source = uuid.uuid4().hex
