@@ -3,7 +3,7 @@
 
     python scripts/agreement_error_rates.py --studies 300
 
-Prints the tables of docs/reference/studies.md: how often the interval holds the true correlation,
+Prints the numbers of docs/reference/studies.md: how often the interval holds the true correlation,
 and how often noise that a method shares between both rankings looks like agreement. Six methods,
 values normal with a standard deviation of 1. Takes about three minutes without training.
 """

@@ -99,7 +99,18 @@ def test_other_solvers_follow_the_velocity_of_the_model():
     assert (velocity - own).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("setting", [{"log_snr_interval": (-3.0, 3.0)}, {"semantic_power": 1.0}])
+SETTINGS_OF_TIME = ({"log_snr_interval": (-3.0, 3.0)}, {"semantic_power": 1.0})
+
+
+@pytest.mark.parametrize("setting", SETTINGS_OF_TIME)
+def test_guidance_that_is_off_anyway_is_not_refused(setting):
+    """As in recipes that guide inside an interval, sampled without guidance."""
+    recipe = get_recipe("openmoji/dit-meanflow")
+    guidance = GuidanceConfig(**{**setting, "semantic_scale": 1.0})
+    check_guidance(replace(ONE_STEP, guidance=guidance), recipe.conditioning)
+
+
+@pytest.mark.parametrize("setting", SETTINGS_OF_TIME)
 def test_guidance_that_one_step_turns_off_is_refused(setting):
     """The unconditional term is evaluated in the second of two steps, and in no single one."""
     conditioning = ConditioningConfig(interval=True)

@@ -200,7 +200,7 @@ def read_layout(settings: Settings) -> LatentLayout:
     kind = find_class(settings)
     try:
         return kind.layout(settings)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise ValueError(
             f"config.json is not of class {kind.name}, or damaged: {error!r}; download it again"
         ) from error

@@ -144,7 +144,7 @@ def load_network(folder: Path) -> nn.Module:
     _refuse_unknown(folder, config, kind)
     try:
         kind.layout(class_defaults(kind) | config)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise damaged(folder, error) from error
     files = find_weights(folder)
     try:

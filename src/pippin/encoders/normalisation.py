@@ -205,7 +205,7 @@ def read_affine(folder: Path) -> Affine:
         metadata = read_metadata(folder)
         config = affine_settings(config, kind, lambda: read_tensors(find_weights(folder).path))
         channels = kind.layout(config).channels
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise ValueError(
             f"{folder}: damaged, or not of the class {kind.name}: {error!r}"
         ) from error

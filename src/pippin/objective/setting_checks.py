@@ -32,7 +32,7 @@ def check_meanflow(
     """
     meanflow, drop = diffusion.meanflow, conditioning.drop
     if meanflow.enabled != conditioning.interval:
-        # Of times in [0, 1000], as most networks read them, du/dt is a thousand times as large.
+        # With times in [0, 1000], as most networks read them, du/dt is a thousand times as large.
         reads_noise = getattr(denoiser, "time_input", "data") == "noise"
         time_input = " --denoiser.time-input data" if reads_noise else ""
         raise ConfigError(

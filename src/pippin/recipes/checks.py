@@ -105,8 +105,9 @@ def _check_measured_guidance(recipe: Recipe) -> None:
     """Check that the model supports every guidance that the evaluation samples with."""
     evaluation, sampling = recipe.evaluation, recipe.sampling
     guided = replace(sampling, negative_prompt=None)
+    scaled = [guided.at_scale(scale) for scale in evaluation.scales]
     candidates = {
-        "evaluation.scales": [guided.at_scale(scale) for scale in evaluation.scales],
+        "evaluation.scales": scaled,
         "evaluation.control_scales": [
             replace(
                 guided,
@@ -115,8 +116,9 @@ def _check_measured_guidance(recipe: Recipe) -> None:
             for scale in evaluation.control_scales
         ],
         "evaluation.intervals": [
-            replace(guided, guidance=replace(sampling.guidance, log_snr_interval=interval))
+            replace(one, guidance=replace(one.guidance, log_snr_interval=interval))
             for interval in evaluation.intervals
+            for one in scaled or [guided]
         ],
     }
     for name, samplings in candidates.items():

@@ -112,8 +112,14 @@ def _check_one_step(sampling: "SamplingConfig") -> None:
     there."""
     if sampling.solver != "meanflow" or sampling.steps > 1:
         return
-    for name in ("log_snr_interval", "semantic_power"):
-        value = getattr(sampling.guidance, name)
+    guidance = sampling.guidance
+    guided = guidance.semantic_scale != 1
+    used = {
+        "log_snr_interval": guided or guidance.control_scale != 1 or guidance.guide_scale != 1,
+        "semantic_power": guided,
+    }
+    for name in (name for name, acts in used.items() if acts):
+        value = getattr(guidance, name)
         if value is None or (isinstance(value, tuple) and value[0] == -math.inf):
             continue
         raise ConfigError(

@@ -35,8 +35,8 @@ class TrainMachine:
     muon_gram: bool | None = None
     """Iterate Muon on Gram matrices, on CPUs: two thirds of the FLOPs, other rounding."""
     muon_precision: MuonPrecision | None = None
-    """Precision of Muon's iteration: auto, fp32 or bf16. On a CPU bf16 gives other numbers, and a
-    folder keeps the precision that it began with."""
+    """Precision of Muon's iteration: auto, fp32 or bf16. bf16 gives other numbers on a CPU
+    that has its units, so it is for a folder from its first run on."""
     device: str | None = None
     """auto, cpu, cuda, cuda:1, ..."""
     workers: int | None = None

@@ -32,11 +32,11 @@ def recorded_settings(
     """
     names = {f"train.{name}": value for name, value in protocol(config).items()}
     return json.loads(
-        json.dumps({"config": names, "data": dict(data), "encoder": encoder_identity(encoder)})
+        json.dumps({"config": names, "data": dict(data), "encoder": _encoder_identity(encoder)})
     )
 
 
-def encoder_identity(encoder: FrozenEncoder | None) -> dict[str, Any]:
+def _encoder_identity(encoder: FrozenEncoder | None) -> dict[str, Any]:
     """Settings of a frozen encoder, and the digest of its weights; empty without one."""
     if encoder is None:
         return {}

@@ -65,12 +65,9 @@ def denoisers(scale: ScaleName) -> dict[str, DenoiserConfig]:
     }
 
 
-Claim = tuple[str, Prediction]
-
-
 def _contrasts() -> tuple[Contrast, ...]:
     """Each arm against DiT, by held-out loss and by samples."""
-    losses: dict[str, Claim] = {
+    losses: dict[str, tuple[str, Prediction]] = {
         "lightningdit": (
             "LightningDiT's block has a lower held-out loss than DiT's.",
             "negative",
@@ -80,7 +77,7 @@ def _contrasts() -> tuple[Contrast, ...]:
         "dit-swiglu": ("A gated MLP lowers DiT's held-out loss.", "negative"),
         "dit-rotary": ("Rotary positions leave DiT's held-out loss as it is.", "none"),
     }
-    samples: dict[str, Claim] = {
+    samples: dict[str, tuple[str, Prediction]] = {
         "lightningdit": ("LightningDiT's block has better samples than DiT's.", "negative"),
         "ddt": ("DDT's samples are as good as DiT's, and no better.", "none"),
         "jit": ("JiT has better samples than DiT.", "negative"),

@@ -25,7 +25,7 @@ KID = "KID-efflite0"
 
 
 def few_steps_study(scale: ScaleName) -> Study:
-    """Samples of one, two and four steps."""
+    """Samples of one, two and four steps, and of 16 by rectified flow."""
     return Study(
         name=f"few-steps-{scale}",
         title="Samples of one and few steps",
