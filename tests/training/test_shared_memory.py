@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plans for two devices against two processes: what each keeps, and how much it holds at most."""
 
+import gc
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
@@ -46,6 +47,7 @@ def weighed(world, folder, settings):
         def weigh(part):
             yield
             if part == "backward":
+                gc.collect()  # unsharded weights may hang in cycles of FSDP's hooks
                 after.append(live.now())
 
         trainer.timed = weigh
