@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Base of the studies of recent methods: a class-conditional DiT under rectified flow."""
+"""Base of the studies of recent methods: a class-conditional DiT under rectified flow, and their
+claims about two arms."""
 
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -8,10 +10,16 @@ from pippin.denoisers.config import SizeName
 from pippin.denoisers.dit.config import dit
 from pippin.diffusion.config import DiffusionConfig, LogitNormalTime
 from pippin.recipes.recipe import Recipe
-from pippin.studies.shipped.scales import ScaleName, class_base, without_drift
+from pippin.studies.contrasts import Contrast, Prediction, difference
+from pippin.studies.shipped.scales import SMALLEST_KID, ScaleName, class_base, without_drift
+
+KID = "KID-efflite0"
+LOSS = "held-out loss"
 
 SMALLEST_LOSS = 0.002
 """Smallest difference of the held-out loss that matters: half a percent of it."""
+SMALLEST = {KID: SMALLEST_KID, LOSS: SMALLEST_LOSS}
+"""Metric -> smallest difference that matters."""
 FLOW = DiffusionConfig(schedule="flow", prediction="flow", time_density=LogitNormalTime())
 """Rectified flow with logit-normal time (Esser et al. 2024)."""
 
@@ -45,3 +53,29 @@ def dit_base(scale: ScaleName) -> Recipe:
         sampling=replace(base.sampling, solver="dpm++"),
         evaluation=evaluation,
     )
+
+
+Arms = tuple[str, str]
+Claims = Mapping[Arms, tuple[str, Prediction]]
+"""(first arm, second arm) -> claim about second less first, and its prediction."""
+
+
+def differences(metric: str, claims: Claims, *, primary: Collection[Arms]) -> Iterator[Contrast]:
+    """One contrast for each claim.
+
+    Args:
+        metric: a key of :data:`SMALLEST`.
+        claims: in the order of reports.
+        primary: pairs of arms whose claims get a verdict; the others are secondary.
+    """
+    for (first, second), (claim, predicted) in claims.items():
+        yield difference(
+            first,
+            second,
+            metric,
+            name=f"{second} less {first}, {metric}",
+            claim=claim,
+            smallest_effect=SMALLEST[metric],
+            predicted=predicted,
+            role="primary" if (first, second) in primary else "secondary",
+        )

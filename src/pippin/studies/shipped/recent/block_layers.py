@@ -12,9 +12,17 @@ from pippin.denoisers.config import DenoiserConfig
 from pippin.denoisers.ddt.config import ddt
 from pippin.denoisers.dit.config import dit
 from pippin.denoisers.jit.config import jit
-from pippin.studies.contrasts import Contrast, Prediction, difference
-from pippin.studies.shipped.recent.base import SHAPES, SMALLEST_LOSS, dit_base
-from pippin.studies.shipped.scales import SEEDS, SMALLEST_KID, ScaleName
+from pippin.studies.contrasts import Contrast
+from pippin.studies.shipped.recent.base import (
+    KID,
+    LOSS,
+    SHAPES,
+    SMALLEST_LOSS,
+    Claims,
+    differences,
+    dit_base,
+)
+from pippin.studies.shipped.scales import SEEDS, ScaleName
 from pippin.studies.study import Axis, Study
 
 LAYERS: dict[str, dict[str, Any]] = {
@@ -41,8 +49,8 @@ def blocks_study(scale: ScaleName) -> Study:
             )
         },
         seeds=SEEDS[scale],
-        primary="held-out loss",
-        companions=("KID-efflite0", "coverage", "parameters"),
+        primary=LOSS,
+        companions=(KID, "coverage", "parameters"),
         smallest_effect=SMALLEST_LOSS,
         contrasts=_contrasts(),
         prediction=(
@@ -67,44 +75,25 @@ def denoisers(scale: ScaleName) -> dict[str, DenoiserConfig]:
 
 def _contrasts() -> tuple[Contrast, ...]:
     """Each arm against DiT, by held-out loss and by samples."""
-    losses: dict[str, tuple[str, Prediction]] = {
-        "lightningdit": (
+    losses: Claims = {
+        ("dit", "lightningdit"): (
             "LightningDiT's block has a lower held-out loss than DiT's.",
             "negative",
         ),
-        "ddt": ("DDT's held-out loss is as low as DiT's, and no lower.", "none"),
-        "jit": ("JiT has a lower held-out loss than DiT.", "negative"),
-        "dit-swiglu": ("A gated MLP lowers DiT's held-out loss.", "negative"),
-        "dit-rotary": ("Rotary positions leave DiT's held-out loss as it is.", "none"),
+        ("dit", "ddt"): ("DDT's held-out loss is as low as DiT's, and no lower.", "none"),
+        ("dit", "jit"): ("JiT has a lower held-out loss than DiT.", "negative"),
+        ("dit", "dit-swiglu"): ("A gated MLP lowers DiT's held-out loss.", "negative"),
+        ("dit", "dit-rotary"): ("Rotary positions leave DiT's held-out loss as it is.", "none"),
     }
-    samples: dict[str, tuple[str, Prediction]] = {
-        "lightningdit": ("LightningDiT's block has better samples than DiT's.", "negative"),
-        "ddt": ("DDT's samples are as good as DiT's, and no better.", "none"),
-        "jit": ("JiT has better samples than DiT.", "negative"),
+    samples: Claims = {
+        ("dit", "lightningdit"): (
+            "LightningDiT's block has better samples than DiT's.",
+            "negative",
+        ),
+        ("dit", "ddt"): ("DDT's samples are as good as DiT's, and no better.", "none"),
+        ("dit", "jit"): ("JiT has better samples than DiT.", "negative"),
     }
-    primary = ("lightningdit", "ddt", "jit")
-    return tuple(
-        difference(
-            "dit",
-            arm,
-            "held-out loss",
-            name=f"{arm}, held-out loss",
-            claim=claim,
-            smallest_effect=SMALLEST_LOSS,
-            predicted=predicted,
-            role="primary" if arm in primary else "secondary",
-        )
-        for arm, (claim, predicted) in losses.items()
-    ) + tuple(
-        difference(
-            "dit",
-            arm,
-            "KID-efflite0",
-            name=f"{arm}, KID",
-            claim=claim,
-            smallest_effect=SMALLEST_KID,
-            predicted=predicted,
-            role="secondary",
-        )
-        for arm, (claim, predicted) in samples.items()
+    return (
+        *differences(LOSS, losses, primary=samples.keys()),
+        *differences(KID, samples, primary=()),
     )

@@ -14,14 +14,20 @@ from pippin.denoisers.dit.config import dit
 from pippin.recipes.openmoji import MEANFLOW
 from pippin.recipes.recipe import Recipe
 from pippin.sampling.config import GuidanceConfig
-from pippin.studies.contrasts import Contrast, difference
-from pippin.studies.shipped.recent.base import FLOW, SHAPES, dit_base
+from pippin.studies.contrasts import Contrast
+from pippin.studies.shipped.recent.base import (
+    FLOW,
+    KID,
+    SHAPES,
+    Claims,
+    differences,
+    dit_base,
+)
 from pippin.studies.shipped.scales import SEEDS, SMALLEST_KID, ScaleName
 from pippin.studies.study import Axis, Study
 
 FLOW_STEPS = (1, 2, 4, 16)
 MEANFLOW_STEPS = (1, 2, 4)
-KID = "KID-efflite0"
 
 
 def few_steps_study(scale: ScaleName) -> Study:
@@ -82,7 +88,7 @@ def _levels() -> dict[str, dict[str, Any]]:
 
 
 def _contrasts() -> tuple[Contrast, ...]:
-    claims = {
+    claims: Claims = {
         ("flow-1", "meanflow-1"): (
             "One step of MeanFlow is better than one Euler step of rectified flow.",
             "negative",
@@ -96,15 +102,4 @@ def _contrasts() -> tuple[Contrast, ...]:
             "positive",
         ),
     }
-    return tuple(
-        difference(
-            first,
-            second,
-            KID,
-            name=f"{second} less {first}",
-            claim=claim,
-            smallest_effect=SMALLEST_KID,
-            predicted=predicted,
-        )
-        for (first, second), (claim, predicted) in claims.items()
-    )
+    return tuple(differences(KID, claims, primary=claims.keys()))

@@ -4,7 +4,7 @@ block, and what do three quarters fewer tokens cost at equal images?"""
 
 from pippin.denoisers.dit.config import dit
 from pippin.studies.contrasts import Contrast, difference, minus
-from pippin.studies.shipped.recent.base import SHAPES, SMALLEST_LOSS, dit_base
+from pippin.studies.shipped.recent.base import KID, LOSS, SHAPES, SMALLEST_LOSS, dit_base
 from pippin.studies.shipped.scales import SEEDS, ScaleName
 from pippin.studies.study import Axis, Study
 from pippin.training.masking.config import NO_MASKING, MaskingConfig
@@ -13,7 +13,6 @@ MASKED = MaskingConfig(ratio=0.75, unmasked_share=0.25)
 """The published share of hidden tokens, and a longer end without masking than the published
 tenth: these runs are short."""
 MIXER_DEPTHS: dict[ScaleName, int] = {"demo": 1, "cpu": 1, "gpu-hour": 2, "paper": 4}
-LOSS = "held-out loss"
 
 
 def masking_study(scale: ScaleName) -> Study:
@@ -47,7 +46,7 @@ def masking_study(scale: ScaleName) -> Study:
         },
         seeds=SEEDS[scale],
         primary=LOSS,
-        companions=("KID-efflite0", "parameters"),
+        companions=(KID, "parameters"),
         smallest_effect=SMALLEST_LOSS,
         contrasts=_contrasts(),
         prediction=(

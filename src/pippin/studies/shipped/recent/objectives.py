@@ -8,8 +8,8 @@ seeds decide a difference of 2.5 nearly always, and one of 0.5 in a tenth of the
 
 from pippin.denoisers.jit.config import X_PREDICTION
 from pippin.diffusion.config import DiffusionConfig, UniformTime
-from pippin.studies.contrasts import Contrast, Prediction, difference
-from pippin.studies.shipped.recent.base import FLOW, dit_base
+from pippin.studies.contrasts import Contrast
+from pippin.studies.shipped.recent.base import FLOW, KID, Claims, differences, dit_base
 from pippin.studies.shipped.scales import SEEDS, SMALLEST_KID, ScaleName
 from pippin.studies.study import Axis, Study
 
@@ -42,7 +42,7 @@ def objectives_study(scale: ScaleName) -> Study:
             )
         },
         seeds=SEEDS[scale],
-        primary="KID-efflite0",
+        primary=KID,
         companions=("coverage", "precision"),
         smallest_effect=SMALLEST_KID,
         contrasts=_contrasts(),
@@ -57,7 +57,7 @@ def objectives_study(scale: ScaleName) -> Study:
 def _contrasts() -> tuple[Contrast, ...]:
     """Each objective against rectified flow with logit-normal time; SiT's path, which has uniform
     times, against rectified flow with uniform time."""
-    claims: dict[tuple[str, str], tuple[str, Prediction]] = {
+    claims: Claims = {
         ("flow", "eps"): (
             "Noise prediction on Stable Diffusion's schedule has worse samples than rectified "
             "flow.",
@@ -81,16 +81,4 @@ def _contrasts() -> tuple[Contrast, ...]:
             "positive",
         ),
     }
-    return tuple(
-        difference(
-            first,
-            second,
-            "KID-efflite0",
-            name=f"{second} less {first}, KID",
-            claim=claim,
-            smallest_effect=SMALLEST_KID,
-            predicted=predicted,
-            role="primary" if second in ("eps", "x0-velocity") else "secondary",
-        )
-        for (first, second), (claim, predicted) in claims.items()
-    )
+    return tuple(differences(KID, claims, primary=[("flow", "eps"), ("flow", "x0-velocity")]))

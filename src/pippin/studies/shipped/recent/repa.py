@@ -8,9 +8,16 @@ favours the aligned arms. The primary claims are therefore about the held-out lo
 
 from typing import Any
 
-from pippin.studies.contrasts import Contrast, difference
-from pippin.studies.shipped.recent.base import SMALLEST_LOSS, dit_base
-from pippin.studies.shipped.scales import SEEDS, SMALLEST_KID, ScaleName
+from pippin.studies.contrasts import Contrast
+from pippin.studies.shipped.recent.base import (
+    KID,
+    LOSS,
+    SMALLEST_LOSS,
+    Claims,
+    differences,
+    dit_base,
+)
+from pippin.studies.shipped.scales import SEEDS, ScaleName
 from pippin.studies.study import Axis, Study
 from pippin.training.repa.config import NO_REPA, RepaConfig
 
@@ -30,8 +37,8 @@ def repa_study(scale: ScaleName) -> Study:
             )
         },
         seeds=SEEDS[scale],
-        primary="held-out loss",
-        companions=("KID-efflite0", "coverage"),
+        primary=LOSS,
+        companions=(KID, "coverage"),
         smallest_effect=SMALLEST_LOSS,
         contrasts=_contrasts(),
         prediction=(
@@ -58,44 +65,15 @@ def _alignments(scale: ScaleName) -> dict[str, RepaConfig]:
 
 def _contrasts() -> tuple[Contrast, ...]:
     """REPA against none by loss and by samples; iREPA against none and against REPA."""
-    loss = "held-out loss"
+    losses: Claims = {
+        ("none", "repa"): ("REPA leaves the held-out loss as it is.", "none"),
+        ("none", "irepa"): ("iREPA leaves the held-out loss as it is.", "none"),
+    }
+    samples: Claims = {
+        ("none", "repa"): ("REPA lowers KID, in the features of evaluation.", "negative"),
+        ("repa", "irepa"): ("iREPA lowers KID more than REPA does.", "negative"),
+    }
     return (
-        difference(
-            "none",
-            "repa",
-            loss,
-            name="repa, held-out loss",
-            claim="REPA leaves the held-out loss as it is.",
-            smallest_effect=SMALLEST_LOSS,
-            predicted="none",
-        ),
-        difference(
-            "none",
-            "irepa",
-            loss,
-            name="irepa, held-out loss",
-            claim="iREPA leaves the held-out loss as it is.",
-            smallest_effect=SMALLEST_LOSS,
-            predicted="none",
-        ),
-        difference(
-            "none",
-            "repa",
-            "KID-efflite0",
-            name="repa, KID",
-            claim="REPA lowers KID, in the features of evaluation.",
-            smallest_effect=SMALLEST_KID,
-            predicted="negative",
-            role="secondary",
-        ),
-        difference(
-            "repa",
-            "irepa",
-            "KID-efflite0",
-            name="irepa less repa, KID",
-            claim="iREPA lowers KID more than REPA does.",
-            smallest_effect=SMALLEST_KID,
-            predicted="negative",
-            role="secondary",
-        ),
+        *differences(LOSS, losses, primary=losses.keys()),
+        *differences(KID, samples, primary=()),
     )
