@@ -15,7 +15,8 @@ from pippin.cli.bench_scaling import ScalingCommand
 from pippin.cli.cache import ClearCommand, ListCommand
 from pippin.cli.completion import SCRIPTS, verb_options
 from pippin.cli.convert import ConvertCommand
-from pippin.cli.data import CheckCommand, ImportCommand, PrepareCommand
+from pippin.cli.data import ImportCommand, PrepareCommand
+from pippin.cli.data_check import CheckCommand
 from pippin.cli.evaluate import EvaluateFolderCommand, EvaluateRunCommand
 from pippin.cli.export import ExportCommand
 from pippin.cli.fetch import FetchCommand

@@ -228,6 +228,8 @@ def _commands(verb: str) -> Iterator[tuple[type, object]]:
             default = kind(data=ImagesConfig())
         yield kind, default
     if verb == "data":
+        from pippin.cli.data_check import CheckCommand
         from pippin.cli.recaption import RecaptionCommand
 
+        yield CheckCommand, None
         yield RecaptionCommand, None
