@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 
 from pippin.reports.cautions import cautions
-from pippin.reports.headline import Headline, Strip, Tone, values_text
+from pippin.reports.headline import Headline, Strip, Tone, declared_values
 from pippin.reports.report_data import Source
 from pippin.reports.tables.agreement_table import correlation_text
 from pippin.reports.tables.results_table import Line
@@ -34,7 +34,7 @@ def agreement_headline(
         strips=tuple(_strip(result) for result in results if result.rho),
         left="reversed order",
         right="equal order",
-        companions=tuple(_declared_values(source, lines)),
+        companions=tuple(declared_values(source, lines)),
         cautions=tuple(cautions(source, [])),
     )
 
@@ -45,16 +45,6 @@ def _detail(result: AgreementResult) -> str:
         f"{correlation_text(result.tau)}, {result.verdict}."
     )
     return f"{text} {result.reason}".strip()
-
-
-def _declared_values(source: Source, lines: list[Line]) -> list[str]:
-    """Values of the primary metric and its companions, without a verdict."""
-    named = {source.declaration.primary, *source.declaration.companions}
-    return [
-        f"{line.metric.label}: {values_text(source, line)}."
-        for line in lines
-        if line.metric.name in named
-    ]
 
 
 def _strip(result: AgreementResult) -> Strip:

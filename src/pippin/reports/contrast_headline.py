@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from pippin.reports.agreement_headline import agreement_headline
 from pippin.reports.cautions import cautions
-from pippin.reports.headline import Headline, Strip, Tone, headline, values_text
+from pippin.reports.headline import Headline, Strip, Tone, declared_values, headline
 from pippin.reports.report_data import Source
 from pippin.reports.tables.agreement_table import evaluate_agreements
 from pippin.reports.tables.contrast_table import contrast_label, estimate_text, evaluate_contrasts
@@ -56,7 +56,7 @@ def contrast_headline(
         strips=strips,
         left="negative",
         right="positive",
-        companions=tuple(_exploratory(source, lines)),
+        companions=tuple(declared_values(source, lines)),
         cautions=tuple(cautions(source, _without_size(results))),
         band=band,
     )
@@ -83,16 +83,6 @@ def _detail(result: ContrastResult) -> str:
         f"{contrast_label(result.contrast)}: {estimate_text(result.estimate)}, {result.verdict}."
     )
     return f"{text} {result.reason}".strip()
-
-
-def _exploratory(source: Source, lines: list[Line]) -> list[str]:
-    """Values of the declared metrics that are not decided by a contrast, without a verdict."""
-    named = {source.declaration.primary, *source.declaration.companions}
-    return [
-        f"{line.metric.label}: {values_text(source, line)}."
-        for line in lines
-        if line.metric.name in named
-    ]
 
 
 def _without_size(results: Sequence[ContrastResult]) -> list[str]:

@@ -223,6 +223,16 @@ def values_text(source: Source, line: Line) -> str:
     return ", ".join(f"{arm} {cell.text}" for arm, cell in arms) + real
 
 
+def declared_values(source: Source, lines: list[Line]) -> list[str]:
+    """Values of the primary metric and its companions, without a verdict."""
+    named = {source.declaration.primary, *source.declaration.companions}
+    return [
+        f"{line.metric.label}: {values_text(source, line)}."
+        for line in lines
+        if line.metric.name in named
+    ]
+
+
 def _compared(comparisons: Sequence[Comparison], known_reasons: Collection[str] = ()) -> list[str]:
     """The differences from the baseline, then the reasons of statuses not in ``known_reasons``."""
     minus, texts = "\N{MINUS SIGN}", []
