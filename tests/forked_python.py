@@ -3,6 +3,7 @@
 imported again."""
 
 import faulthandler
+import math
 import multiprocessing
 import os
 import runpy
@@ -23,6 +24,17 @@ import torch
 FORK = multiprocessing.get_context("fork")
 TIMEOUT = 600.0
 """Seconds after which a program in a fork is killed."""
+
+
+def wait_for_exit(process: BaseProcess, timeout: float | None) -> int | None:
+    """Exit code of a process; None if it runs after so many seconds.
+
+    A ``join`` with a timeout would wait for the forks of the process, too.
+    """
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    while process.exitcode is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return process.exitcode
 
 
 class ForkedPython:
@@ -69,10 +81,10 @@ class ForkedPython:
 
     def wait(self, timeout: float | None = None) -> int:
         """The exit code, when it has ended."""
-        self._process.join(timeout)
-        if self._process.exitcode is None:
+        code = wait_for_exit(self._process, timeout)
+        if code is None:
             raise subprocess.TimeoutExpired("a forked program", timeout or 0)
-        return self._process.exitcode
+        return code
 
     def send_signal(self, number: int) -> None:
         """Send a signal to a program that has not ended."""
@@ -105,11 +117,7 @@ def run_code(
     output = folder / ".output"
     process = FORK.Process(target=_run_code, args=(program, folder, output, arguments))
     process.start()
-    deadline = time.monotonic() + timeout
-    # A join with a timeout would wait for the programs that this one starts, too.
-    while process.exitcode is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    hung = process.exitcode is None
+    hung = wait_for_exit(process, timeout) is None
     if hung:
         process.kill()
         process.join()

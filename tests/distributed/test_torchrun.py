@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import pytest
 import torch.multiprocessing as mp
+from forked_python import wait_for_exit
 from forked_torchrun import ENVIRONMENT, TWO_RANKS, forked_torchrun
 from safetensors.torch import load_file
 from waiting import wait_for
@@ -116,7 +117,7 @@ def test_a_stop_of_torchrun_saves_first_and_is_told_once(recipe, tmp_path):
         log = folder / "log.jsonl"
         wait_for(lambda: log.exists() and log.read_text().count("\n") > 3, running.is_alive)
         running.terminate()
-        running.join(HANGS)
+        wait_for_exit(running, HANGS)
     said = errors.read_text()
     (saved,) = (folder / "checkpoints").glob("[0-9]*")
     assert load_state(saved)["images_seen"] > 48
@@ -147,6 +148,6 @@ def killed_when(there, words, folder):
         listed = ["pgrep", "-P", str(running.pid)]
         ranks = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split()
         os.kill(int(ranks[1]), signal.SIGKILL)
-        running.join(HANGS)
+        wait_for_exit(running, HANGS)
         assert running.exitcode not in (None, 0)
     return errors.read_text()
