@@ -33,8 +33,7 @@ CONDITIONS = ("class", "text")
 IMAGES = 20_000
 """Budget of a run at scale ``cpu``: about a minute of one core with its evaluation."""
 WIDTH = 64
-"""Width of all denoisers at scale ``cpu``, half of size tiny: sixty runs fit into 45 minutes of
-two cores."""
+"""Width of all denoisers at scale ``cpu``, half of size tiny."""
 SMALLEST_CORRELATION = 0.5
 """Smallest Spearman correlation that counts as agreement."""
 _CONDITION_PATHS = ("conditioning.semantic", "conditioning.rules", "text.source", "text.captions")
