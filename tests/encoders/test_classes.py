@@ -197,6 +197,26 @@ def test_an_unsupported_class_is_refused_with_what_is_allowed(
 
 
 @pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("AutoencoderKL", {"scaling_factor": 0}),
+        ("AutoencoderKL", {"scaling_factor": "x"}),
+        ("AutoencoderKLWan", {"latents_mean": 4}),
+    ],
+)
+def test_statistics_that_are_no_numbers_are_refused_with_the_folder(
+    folders: dict[str, Path], tmp_path: Path, name: str, change: dict[str, Any]
+) -> None:
+    folder = shutil.copytree(folders[name], tmp_path / "damaged")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    for read in (load, read_affine):
+        with pytest.raises(ValueError, match=r"damaged.*restore the file") as caught:
+            read(folder)
+        assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("name", "change", "reason"),
     [
         ("AutoencoderKL", {"block_out_channels": []}, "got 0.5 and 16"),

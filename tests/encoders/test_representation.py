@@ -81,6 +81,14 @@ def folder(model, tmp_path):
     return tmp_path / "model"
 
 
+@pytest.mark.parametrize("content", ["[]", "{", '{"image_std": [1, 1, 1' + "0" * 400 + "]}"])
+def test_damaged_preprocessing_is_refused_with_its_file(folder, content):
+    (folder / "preprocessor_config.json").write_text(content)
+    config = RepresentationConfig(encoder="transformers", source=str(folder))
+    with pytest.raises(ValueError, match=r"preprocessor_config\.json.*restore the file"):
+        pretrained_encoder(config)
+
+
 def test_tokens_of_transformers_are_the_library_s_without_the_last_affine(model, folder, tmp_path):
     name, library_model, norm = model
     encoder = pretrained_encoder(RepresentationConfig(encoder="transformers", source=str(folder)))

@@ -69,6 +69,11 @@ def test_a_clip_with_its_image_tower_states_the_widths_of_its_text_tower(sources
     widths = (stated.token_features, stated.pooled_features, stated.max_tokens)
     assert widths == (loaded.token_features, loaded.pooled_features, 77) == (8, 6, 77)
     assert find_encoder(str(whole))[1:] == (8, 6, 77)
+    values = json.loads((whole / "config.json").read_text())
+    values["text_config"]["hidden_size"] = float("inf")
+    (whole / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"config\.json states no width"):
+        stated_encoder(given)
 
 
 def test_widths_that_a_clip_leaves_out_are_its_defaults(sources, tmp_path):

@@ -244,6 +244,8 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     refused(missing, r"decoder\.mid_block\.resnets\.1\.norm1\.bias")
     fixed = {"quant_conv.weight": torch.ones(6, 12, 1, 1)}  # no posterior: half the channels
     refused(tensors | fixed, r"'quant_conv': \(6, 12\)")
+    flat = {"decoder.conv_in.weight": torch.ones(3)}
+    refused(tensors | flat, "holds no KL autoencoder in LDM's layout")
 
 
 @pytest.mark.parametrize("groups", ["0", "-1", "x", "2.0", "True"])

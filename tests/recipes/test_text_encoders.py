@@ -133,6 +133,9 @@ def test_wrong_encoders_are_named_with_what_is_allowed(tmp_path, capsys):
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(ConfigError, match="not of a BERT, CLIP or T5"):
         find_encoder(str(tmp_path))
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 1e999}')
+    with pytest.raises(ConfigError, match="not of a BERT, CLIP or T5"):
+        find_encoder(str(tmp_path))
     for words in (["--text-encoder"], ["--text-encoder", "--seed"]):
         with pytest.raises(ValueError, match="needs a name or a folder"):
             take_text_encoder(words)

@@ -167,18 +167,26 @@ class Affine:
 
         Raises:
             MissingStatisticsError: neither defines the normalisation.
-            ValueError: the channel count differs.
+            ValueError: the channel count differs, or they are no numbers.
         """
-        if MEAN_KEY in metadata and STD_KEY in metadata:
-            mean, std = parse_json(metadata[MEAN_KEY]), parse_json(metadata[STD_KEY])
-        else:
-            mean, std = _diffusers_statistics(config, channels)
-        if len(mean) != channels or len(std) != channels:
+        try:
+            if MEAN_KEY in metadata and STD_KEY in metadata:
+                mean, std = parse_json(metadata[MEAN_KEY]), parse_json(metadata[STD_KEY])
+            else:
+                mean, std = _diffusers_statistics(config, channels)
+            counts = len(mean), len(std)
+            shift, scale = torch.tensor(mean), torch.tensor(std)
+        except (TypeError, ArithmeticError) as error:
             raise ValueError(
-                f"latent statistics of {len(mean)} means and {len(std)} standard deviations do "
+                f"latent statistics are damaged ({error}): means, deviations and scaling_factor "
+                "must be numbers other than 0; restore the file"
+            ) from error
+        if counts != (channels, channels):
+            raise ValueError(
+                f"latent statistics of {counts[0]} means and {counts[1]} standard deviations do "
                 f"not fit {channels} latent channels"
             )
-        return cls.from_statistics(torch.tensor(mean), torch.tensor(std))
+        return cls.from_statistics(shift, scale)
 
     def metadata(self) -> dict[str, str]:
         """Metadata that :meth:`from_weights` restores bit for bit."""
@@ -210,7 +218,12 @@ def read_affine(folder: Path) -> Affine:
             f"{folder}: damaged, or not of the class {kind.name}: {error!r}"
         ) from error
     read_record(metadata, folder / WEIGHTS_FILE)
-    return Affine.from_weights(metadata, config, channels)
+    try:
+        return Affine.from_weights(metadata, config, channels)
+    except MissingStatisticsError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
 
 
 def affine_settings(

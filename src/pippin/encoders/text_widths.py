@@ -80,7 +80,7 @@ def _stated(source: str) -> _Stated:
         if kind == "clip" and (not complete or _projects(folder)):
             pooled = int(values["projection_dim"])
         positions = None if kind == "t5" else int(values["max_position_embeddings"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{folder / 'config.json'} states no width: {error!r}") from error
     return _Stated(kind, width, pooled, positions)
 

@@ -271,7 +271,7 @@ def _read_extra(path: Path, spec: ModelSpec) -> tuple[ModelSpec, dict[str, Tenso
         classes = int(facts["num_classes"])
     except FormatError:
         raise
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+    except (SafetensorError, KeyError, ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{path} is damaged or was not written by pippin: {error}") from error
     return replace(spec, conditioning=conditioning, num_classes=classes), tensors
 

@@ -115,7 +115,7 @@ def convert_autoencoder(
         layout = read_ldm_layout(own)
         network = AutoencoderKL(**layout.config(norm_groups))
         network.load_state_dict(to_diffusers_names(own, layout))
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"{path} holds no KL autoencoder in LDM's layout whose posterior has the decoder's "
             f"channels: {error}. Allowed are kl-f4 to kl-f32, Stable Diffusion's and VA-VAE's; "

@@ -102,7 +102,7 @@ def _folder_facts(folder: Path) -> EncoderFacts:
             return EncoderFacts(str(folder), int(own["d_model"]), None, T5_TOKENS)
         width, positions = int(own["hidden_size"]), int(own["max_position_embeddings"])
         pooled = width if kind == "bert" else int(own["projection_dim"])
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise ConfigError(
             f"{path} is not of a BERT, CLIP or T5 ({error!r}); give a folder with such a model in "
             f"transformers' format, or one of {', '.join(TEXT_ENCODERS)}"

@@ -174,7 +174,10 @@ def _check_type(model_type: Any, where: str) -> None:
 def _preprocessing(folder: Path) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of preprocessor_config.json, or ImageNet's."""
     path = folder / PREPROCESSOR
-    values = parse_json(read_regular(path)) if path.is_file() else {}
+    try:
+        values = dict(parse_json(read_regular(path)).items()) if path.is_file() else {}
+    except (AttributeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}): restore the file") from error
     mean, std = values.get("image_mean", IMAGENET[0]), values.get("image_std", IMAGENET[1])
     _check_statistics(mean, std, f"{path}, image_mean and image_std")
     return list(map(float, mean)), list(map(float, std))
@@ -184,7 +187,7 @@ def _check_statistics(mean: Any, std: Any, where: str) -> None:
     """Refuse anything but three finite means and three finite deviations above 0."""
     try:
         means, deviations = list(map(float, mean)), list(map(float, std))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         means, deviations = [], []
     finite = all(map(math.isfinite, (*means, *deviations)))
     if len(means) != 3 or len(deviations) != 3 or not finite or min(deviations) <= 0:
