@@ -100,8 +100,14 @@ def _bases(scale: ScaleName) -> tuple[Recipe, Recipe]:
     )
     if scale == "cpu":
         evaluation = replace(text.evaluation, num_samples=256, scene_samples=256)
-        train = replace(text.train, precision="fp32")  # not slower than bf16 at this width
-        text = with_budget(replace(text, train=train, evaluation=evaluation), IMAGES)
+        # Not slower than bf16 at this width.
+        text = replace(
+            text,
+            train=replace(text.train, precision="fp32"),
+            sampling=replace(text.sampling, precision="fp32"),
+            evaluation=evaluation,
+        )
+        text = with_budget(text, IMAGES)
     return text, _with_condition(text, get_recipe("shapes/dit-disentangled"))
 
 

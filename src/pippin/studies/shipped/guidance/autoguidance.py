@@ -17,7 +17,6 @@ from pippin.studies.shipped.scales import (
     SMALLEST_KID,
     ScaleName,
     class_base,
-    without_drift,
 )
 from pippin.studies.study import Axis, Study
 
@@ -81,7 +80,7 @@ def autoguidance_study(scale: ScaleName) -> Study:
 
 def _base(scale: ScaleName) -> Recipe:
     """The class-conditional base with a kept checkpoint for the guide."""
-    base = without_drift(class_base(scale), scale)
+    base = class_base(scale)
     batches = -(-base.train.images // (GUIDE_SHARE * base.train.batch_size))
     quarter = batches * base.train.batch_size  # checkpoints are named by whole batches
     samples, searched = SAMPLES[scale]

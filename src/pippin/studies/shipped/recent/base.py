@@ -11,7 +11,7 @@ from pippin.denoisers.dit.config import dit
 from pippin.diffusion.config import DiffusionConfig, LogitNormalTime
 from pippin.recipes.recipe import Recipe
 from pippin.studies.contrasts import Contrast, Prediction, difference
-from pippin.studies.shipped.scales import SMALLEST_KID, ScaleName, class_base, without_drift
+from pippin.studies.shipped.scales import SMALLEST_KID, ScaleName, class_base
 
 KID = "KID-efflite0"
 LOSS = "held-out loss"
@@ -42,7 +42,7 @@ SHAPES: dict[ScaleName, Shape] = {
 
 def dit_base(scale: ScaleName) -> Recipe:
     """Class-conditional DiT with class tokens by cross-attention, under rectified flow."""
-    base = without_drift(class_base(scale), scale)
+    base = class_base(scale)
     size, patch_size = SHAPES[scale]
     evaluation = replace(base.evaluation, parts=("held-out", "quality", "real"))
     return replace(
