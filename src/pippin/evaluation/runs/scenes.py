@@ -13,6 +13,7 @@ from pippin.evaluation.measure import Measure
 from pippin.evaluation.metrics.scene.reader import SceneReader
 from pippin.evaluation.metrics.scene.samples import class_statement, statement_of, vocabulary_of
 from pippin.evaluation.metrics.scene.score import CLASS, Statement, accuracy_measures
+from pippin.evaluation.metrics.scene.tasks import task_measures
 from pippin.evaluation.runs.protocol import sample_seeds
 from pippin.images.folder import image_batches
 from pippin.rng import permutation
@@ -47,12 +48,17 @@ def scene_measures(run: LoadedRun, place: Path) -> list[Measure]:
     sample_protocol = shared | sampling_protocol(run, run.recipe.sampling)
     ceiling = dict.fromkeys(kinds, real)
     autoencoded = shared | {"autoencoder": run.components.autoencoder.fingerprint}
+    scores = (
+        [accuracy_measures] if kinds == (CLASS,) else [accuracy_measures, task_measures]
+    )
     return [
-        *accuracy_measures(samples, statements, subject="arm", protocol=sample_protocol),
-        *accuracy_measures(
-            samples, statements, subject="arm", order=order, protocol=sample_protocol
-        ),
-        *accuracy_measures(ceiling, statements, subject="real", protocol=autoencoded),
+        one
+        for measures in scores
+        for one in (
+            *measures(samples, statements, subject="arm", protocol=sample_protocol),
+            *measures(samples, statements, subject="arm", order=order, protocol=sample_protocol),
+            *measures(ceiling, statements, subject="real", protocol=autoencoded),
+        )
     ]
 
 

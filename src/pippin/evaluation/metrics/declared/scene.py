@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accuracy of shapes; computed by :mod:`pippin.evaluation.metrics.scene.score`."""
+"""Accuracy of shapes; computed by :mod:`pippin.evaluation.metrics.scene.score` and
+:mod:`pippin.evaluation.metrics.scene.tasks`."""
 
 from pippin.evaluation.metric import Metric, MetricKind
 from pippin.evaluation.metric_parameters import SHUFFLED, Choice, Suffix
@@ -43,5 +44,40 @@ ACCURACY = ship_metric(
             "shuffled": SHUFFLED,
         },
         description=_words,
+    )
+)
+
+TASKS = {
+    "single-object": "the shape of the only object",
+    "two-objects": "the shapes of two objects",
+    "counting": "the shapes of all objects and no further object",
+    "colours": "shape and colour of the only object",
+    "position": "the shapes and the relation of two objects",
+    "colour-attribution": "two objects, each with its own shape and colour",
+}
+"""Task of GenEval -> what an image must show."""
+
+
+def _task_words(metric: Metric) -> str:
+    task = metric.value("task")
+    if task == "mean":
+        text = "Mean of the accuracies in the six tasks of GenEval, read exactly from shapes"
+    else:
+        text = f"Share of samples that show {TASKS[task]}, of those whose caption states it"
+    return text + (
+        ", with shuffled captions: the chance level." if metric.value("shuffled") else "."
+    )
+
+
+TASK_ACCURACY = ship_metric(
+    MetricKind(
+        name="task accuracy {task}{shuffled}",
+        group="samples",
+        unit="share",
+        better=lambda metric: "neither" if metric.value("shuffled") else "higher",
+        leads=lambda metric: metric.value("task") == "mean" and not metric.value("shuffled"),
+        part="scene",
+        parameters={"task": Choice(examples=(*TASKS, "mean")), "shuffled": SHUFFLED},
+        description=_task_words,
     )
 )

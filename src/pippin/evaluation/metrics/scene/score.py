@@ -9,7 +9,8 @@ The accuracy of autoencoded real images, ``subject="real"``, is the ceiling. Sce
 of every interval: a scene with several kinds of captions counts as one image.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import permutations
@@ -20,6 +21,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from pippin.evaluation.measure import Measure, Subject
+from pippin.evaluation.metric import Metric
 from pippin.evaluation.metrics.declared.scene import ACCURACY
 from pippin.evaluation.metrics.scene.reader import DetectedObject, Reading
 from pippin.evaluation.proportion import wilson_interval
@@ -144,10 +146,7 @@ def accuracy_measures(
     """
     agreements = {
         kind: [
-            agreement(reading, statements[kind][index])
-            for reading, index in zip(
-                kind_readings, _order(order, len(kind_readings)), strict=True
-            )
+            agreement(*pair) for pair in read_statements(kind_readings, statements[kind], order)
         ]
         for kind, kind_readings in readings.items()
     }
@@ -169,8 +168,14 @@ def accuracy_measures(
     return measures
 
 
-def _order(order: Int[Tensor, " scenes"] | None, count: int) -> Sequence[int]:
-    return range(count) if order is None else order.tolist()
+def read_statements(
+    readings: Sequence[Reading],
+    statements: Sequence[Statement],
+    order: Int[Tensor, " scenes"] | None,
+) -> Iterator[tuple[Reading, Statement]]:
+    """Readings with their statements, or with those that a permutation puts in their place."""
+    indices = range(len(readings)) if order is None else order.tolist()
+    return zip(readings, [statements[index] for index in indices], strict=True)
 
 
 def _pooled(
@@ -183,15 +188,34 @@ def _pooled(
     kind: str | None = None,
 ) -> Measure:
     """Mean over scenes of the share of caption kinds for which an attribute is correct."""
-    values = []
+    metric = ACCURACY(attribute=name, captions=kind or "", shuffled="shuffled" if shuffled else "")
+    values = [v for v in scene_shares(agreements, name) if not math.isnan(v)]
+    return share_measure(metric, values, subject=subject, protocol=protocol)
+
+
+def scene_shares(agreements: Sequence[Sequence[Mapping[str, bool]]], name: str) -> list[float]:
+    """Of each scene, the share of caption kinds for which a name is correct; NaN where none
+    states it.
+
+    Args:
+        agreements: for each kind of caption, the agreements of each scene.
+        name: a key of the agreements.
+    """
+    shares = []
     for scene_agreements in zip(*agreements, strict=True):
         hits = [agreed[name] for agreed in scene_agreements if name in agreed]
-        if hits:
-            values.append(sum(hits) / len(hits))
+        shares.append(sum(hits) / len(hits) if hits else math.nan)
+    return shares
+
+
+def share_measure(
+    metric: Metric, values: Sequence[float], *, subject: Subject, protocol: dict[str, Any]
+) -> Measure:
+    """Mean of shares of scenes, with Wilson's interval."""
     share = float(torch.tensor(values, dtype=torch.float64).mean())
     low, high = wilson_interval(share, len(values))
     return Measure.of(
-        ACCURACY(attribute=name, captions=kind or "", shuffled="shuffled" if shuffled else ""),
+        metric,
         share,
         low=low,
         high=high,
