@@ -213,6 +213,16 @@ def test_a_study_fits_a_machine_by_settings_that_change_no_number(name):
             assert one.train.compile is False
 
 
+def test_the_command_that_repeats_a_study_has_the_options_that_round_differently():
+    study = get_study("control", scale="cpu")
+    train = TrainMachine(muon_gram=True, compile=True, workers=2)
+    given = with_machine_settings(study, MachineSettings(train=train))
+    options = " --train.compile True --train.muon-gram True"
+    assert given.reproduce == (*study.reproduce[:-1], study.reproduce[-1] + options)
+    same = with_machine_settings(study, MachineSettings(train=TrainMachine(workers=2)))
+    assert same.reproduce == study.reproduce
+
+
 def test_every_setting_of_a_machine_but_one_changes_no_number():
     """So that a folder begun with some goes on with others."""
     base = get_study("control", scale="cpu").base

@@ -48,9 +48,7 @@ def scene_measures(run: LoadedRun, place: Path) -> list[Measure]:
     sample_protocol = shared | sampling_protocol(run, run.recipe.sampling)
     ceiling = dict.fromkeys(kinds, real)
     autoencoded = shared | {"autoencoder": run.components.autoencoder.fingerprint}
-    scores = (
-        [accuracy_measures] if kinds == (CLASS,) else [accuracy_measures, task_measures]
-    )
+    scores = [accuracy_measures] if kinds == (CLASS,) else [accuracy_measures, task_measures]
     return [
         one
         for measures in scores

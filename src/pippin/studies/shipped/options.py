@@ -113,11 +113,22 @@ class FeatureChoice:
     """For inception, the file of its weights; for dinov2 and clip, the folder of the model."""
 
 
+ROUNDING = ("train.compile", "train.micro_batch_size", "train.muon_gram", "train.muon_precision")
+"""Machine settings with which numbers are equal up to rounding only."""
+
+
 def with_machine_settings(study: Study, machine: MachineSettings) -> Study:
-    """The study with the machine settings in its arms and starts."""
+    """The study with the machine settings in its arms and starts, and with those of
+    :data:`ROUNDING` in the command that repeats it."""
+    options = ""
     for path, value in machine.overrides():
         study = _replace_everywhere(study, path, value)
-    return study
+        if path in ROUNDING:
+            options += f" --{path.replace('_', '-')} {value}"
+    if not (options and study.reproduce):
+        return study
+    *installation, command = study.reproduce
+    return replace(study, reproduce=(*installation, command + options))
 
 
 def with_features(study: Study, chosen: FeatureChoice) -> Study:

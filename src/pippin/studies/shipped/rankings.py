@@ -31,7 +31,7 @@ METHODS = ("dit", "lightningdit", "ddt", "pixart", "mmdit", "mdtv2")
 """DiT with cross-attention, the same with LightningDiT's layers, and four other denoisers."""
 CONDITIONS = ("class", "text")
 IMAGES = 20_000
-"""Budget of a run at scale ``cpu``: about a minute of one core with its evaluation."""
+"""Budget of a run at scale ``cpu``."""
 WIDTH = 64
 """Width of all denoisers at scale ``cpu``, half of size tiny."""
 SMALLEST_CORRELATION = 0.5

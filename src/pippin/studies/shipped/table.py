@@ -32,6 +32,7 @@ from pippin.studies.shipped.padding import padding_study
 from pippin.studies.shipped.rankings import rankings_study
 from pippin.studies.shipped.recent.block_layers import blocks_study
 from pippin.studies.shipped.recent.few_steps import few_steps_study
+from pippin.studies.shipped.recent.latents import latents_study
 from pippin.studies.shipped.recent.masked_training import masking_study
 from pippin.studies.shipped.recent.objectives import objectives_study
 from pippin.studies.shipped.recent.repa import repa_study
@@ -168,6 +169,9 @@ STUDIES: dict[str, ShippedStudy] = {
     ),
     "masking": ShippedStudy(
         masking_study, "training on a quarter of the tokens, with and without a patch mixer"
+    ),
+    "latents": ShippedStudy(
+        latents_study, "latents or pixels, and the velocity or the image predicted"
     ),
     "repa": ShippedStudy(repa_study, "no alignment with frozen features, REPA, iREPA"),
     "rankings": ShippedStudy(

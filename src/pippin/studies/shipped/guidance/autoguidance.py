@@ -70,10 +70,10 @@ def autoguidance_study(scale: ScaleName) -> Study:
         smallest_effect=SMALLEST_KID,
         contrasts=_contrasts(),
         prediction=(
-            "Guidance inside the interval is at least as good as everywhere, as in the study "
-            "guidance. A checkpoint at a quarter of a short training is so much worse than the "
-            "model that autoguidance gains at least as much as the null condition does. Rescaling "
-            "makes no difference that matters, because the best scales are small."
+            "Guidance inside the interval is better than everywhere, as in the study guidance. A "
+            "checkpoint at a quarter of a short training is so much worse than the model that "
+            "autoguidance gains more than the null condition does. Rescaling makes no difference "
+            "that matters, because the best scales are small."
         ),
     )
 

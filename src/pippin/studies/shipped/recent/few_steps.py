@@ -41,7 +41,8 @@ def few_steps_study(scale: ScaleName) -> Study:
             "method": Axis(
                 levels=_levels(),
                 description="rectified flow with Euler steps and guidance, or MeanFlow with its "
-                "own times, weight and guidance; and the number of steps",
+                "own times, weight and guidance; and the number of steps, of which one takes two "
+                "evaluations in rectified flow and one in MeanFlow",
             )
         },
         seeds=SEEDS[scale],

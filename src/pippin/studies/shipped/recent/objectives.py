@@ -33,7 +33,7 @@ def objectives_study(scale: ScaleName) -> Study:
     return Study(
         name=f"objectives-{scale}",
         title="What a denoiser predicts, and along which path",
-        question="Which objective gives the best samples at one budget and 16 evaluations?",
+        question="Which objective gives the best guided samples at equal images and evaluations?",
         base=dit_base(scale),
         axes={
             "objective": Axis(
