@@ -71,6 +71,8 @@ def _print_record(record: BenchRecord) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from pippin.cli.tables import print_table
+
     console = Console()
     speeds = Table(
         "mode", "images/s", "ms per step", "of matmul peak", "peak GFLOP/s", "memory MiB"
@@ -84,8 +86,8 @@ def _print_record(record: BenchRecord) -> None:
             f"{mode.matmul_peak.median / 1e9:.4g}",
             f"{mode.peak_memory / 2**20:.0f}",
         )
-    console.print(speeds)
-    console.print(_parts_table(record))
+    print_table(speeds)
+    print_table(_parts_table(record))
     machine = ", ".join(f"{name} {value}" for name, value in record.machine.items())
     print_above_progress(
         console,
@@ -114,6 +116,7 @@ def _compare(paths: list[str]) -> int:
     from rich.table import Table
 
     from pippin.bench.record import compare
+    from pippin.cli.tables import print_table
 
     if len(paths) != 2:
         raise ValueError(f"--compare needs two records, OLD.json NEW.json; got {paths}")
@@ -125,8 +128,8 @@ def _compare(paths: list[str]) -> int:
         table.add_row(
             ratio.what, _spread(ratio.old), _spread(ratio.new), f"{ratio.value:.3f}", ranges
         )
+    print_table(table)
     console = Console()
-    console.print(table)
     for line in comparison.notes:
         print_above_progress(console, line)
     return 0

@@ -127,16 +127,16 @@ def _page_point(point: PointResult) -> "ScalingPoint":
 
 
 def _print(record: ScalingRecord) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from pippin.cli.tables import print_table
+
     for curve in record.curves:
         title = f"{curve.title}, {curve.unit}: measured (of ideal)"
         table = Table(curve.axis, *(series.name for series in curve.series), "ideal", title=title)
         for row in _rows(curve.series):
             table.add_row(*row)
-        console.print(table)
+        print_table(table)
         for text in curve.left_out:
             print_text(f"left out: {text}")
 

@@ -22,8 +22,6 @@ from pippin.system.text import plain_text, print_text
 if TYPE_CHECKING:
     from pippin.runs.folder import RunFolder
 
-MIN_TABLE_WIDTH = 130
-"""Minimum width of the table of measures, so that no fingerprint is truncated."""
 EVALUATED = Path("evaluated")
 """Folder of the results of hub models, which have no folder of their own."""
 COMMIT_DIGITS = 8
@@ -321,8 +319,9 @@ def _folder(folder: Path, arguments: list[str]) -> tuple[list[dict[str, Any]], P
 
 
 def _print_table(measures: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Column, Table
+
+    from pippin.cli.tables import print_table
 
     columns = ("measure", "of", "value", "95 % interval", "N", "better", "protocol")
     table = Table(*(Column(name, no_wrap=True) for name in columns))
@@ -335,5 +334,4 @@ def _print_table(measures: list[dict[str, Any]]) -> None:
             *(str(measure["n"]), measure["better"]),
         )
         table.add_row(*map(plain_text, cells), measure["fingerprint"])
-    console = Console()
-    Console(width=max(console.width, MIN_TABLE_WIDTH)).print(table)
+    print_table(table)

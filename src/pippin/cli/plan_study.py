@@ -113,10 +113,11 @@ def _row(name: str, recipe: Recipe, planned: "Plan") -> tuple[str, ...]:
 
 def print_rows(rows: Iterable[tuple[str, ...]]) -> None:
     """Print the rows of :func:`plan_rows` as a table."""
-    from rich.console import Console
     from rich.table import Table
+
+    from pippin.cli.tables import print_table
 
     table = Table(*HEADS)
     for cells in rows:
         table.add_row(*map(plain_text, cells))
-    Console().print(table)
+    print_table(table)

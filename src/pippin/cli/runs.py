@@ -13,9 +13,6 @@ from pippin.system.text import plain_text, print_text
 if TYPE_CHECKING:
     from pippin.runs.overview import RunOverview
 
-MIN_TABLE_WIDTH = 120
-"""Minimum width of the table, so that folder names are whole."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class RunsCommand:
@@ -51,8 +48,9 @@ def main(argv: list[str]) -> int:
 
 
 def _print(runs: "list[RunOverview]", top: Path) -> None:
-    from rich.console import Console
     from rich.table import Column, Table
+
+    from pippin.cli.tables import print_table
 
     right = {"images", "training loss"}
     columns = ("run", "recipe + changed settings", "images", "state", "training loss")
@@ -68,5 +66,4 @@ def _print(runs: "list[RunOverview]", top: Path) -> None:
         loss = "" if run.loss is None else f"{run.loss:.4g}"
         cells = (name, run.recipe, f"{run.images_seen:,} of {total}", run.state, loss)
         table.add_row(*map(plain_text, cells))
-    console = Console()
-    Console(width=max(console.width, MIN_TABLE_WIDTH)).print(table)
+    print_table(table)
