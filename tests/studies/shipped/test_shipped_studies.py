@@ -21,6 +21,7 @@ from pippin.studies.runner import refuse_unmeasured
 from pippin.studies.shipped.controlbench import controlbench_study
 from pippin.studies.shipped.options import (
     FeatureChoice,
+    ROUNDING,
     MachineSettings,
     SamplingMachine,
     TrainMachine,
@@ -36,6 +37,7 @@ NEWER = {
     "guidance-apart",
     "late-control",
     "positions",
+    "repa",
     "semantic-path",
     "shapes-guidance",
     "shapes-padding",
@@ -78,7 +80,8 @@ def test_every_scale_is_a_fair_comparison_declared_beforehand(name, scale):
 
 @pytest.mark.parametrize("folder", RESULTS, ids=lambda path: path.name)
 def test_kept_results_are_of_the_studies_that_are_shipped(folder):
-    """So that runs can be added to them: every setting of every arm and start is the same."""
+    """So that runs can be added to them: every setting of every arm and start is the same, apart
+    from options that the command under the table names."""
     kept = Declaration.load(folder / "study.json")
     name, _, scale = kept.name.rpartition("-")
     study = get_study(name, scale=scale)
@@ -86,7 +89,7 @@ def test_kept_results_are_of_the_studies_that_are_shipped(folder):
     assert list(recipes) == list(recorded_recipes)
     for arm, recorded in recorded_recipes.items():
         recipe = Recipe.from_dict(recorded)
-        assert difference(recipe, recipes[arm]) == {}
+        assert set(difference(recipe, recipes[arm])) <= set(ROUNDING)
         assert fingerprint(recipe) == fingerprint(recipes[arm])
         assert recipe.train.lr_at == ("middle" if name in NEWER else "end")
 
