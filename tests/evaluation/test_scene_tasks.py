@@ -21,7 +21,7 @@ CENTRES = [(1 / 6, 1 / 2), (5 / 6, 1 / 2)]
 
 
 def stated(*things: tuple[str, str], relation: str | None = None) -> Statement:
-    """What a long caption states."""
+    """Statement of a long caption."""
     objects = tuple(StatedObject(colour=c, shape=s, size="large") for c, s in things)
     return Statement(objects=objects, relation=relation, background="white")
 

@@ -20,8 +20,8 @@ from pippin.studies.execution import execute
 from pippin.studies.runner import refuse_unmeasured
 from pippin.studies.shipped.controlbench import controlbench_study
 from pippin.studies.shipped.options import (
-    FeatureChoice,
     ROUNDING,
+    FeatureChoice,
     MachineSettings,
     SamplingMachine,
     TrainMachine,

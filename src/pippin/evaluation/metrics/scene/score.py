@@ -194,8 +194,7 @@ def _pooled(
 
 
 def scene_shares(agreements: Sequence[Sequence[Mapping[str, bool]]], name: str) -> list[float]:
-    """Of each scene, the share of caption kinds for which a name is correct; NaN where none
-    states it.
+    """Share of caption kinds for which a name is correct, by scene; NaN where none states it.
 
     Args:
         agreements: for each kind of caption, the agreements of each scene.

@@ -40,10 +40,10 @@ MEAN = "mean"
 
 
 class Task(NamedTuple):
-    """What a task asks for."""
+    """Attributes and captions of a task."""
 
     attributes: tuple[str, ...]
-    """Of :data:`pippin.evaluation.metrics.scene.score.ATTRIBUTES`."""
+    """Asked attributes, of :data:`pippin.evaluation.metrics.scene.score.ATTRIBUTES`."""
     objects: int | None = None
     """Number of objects of its captions; None = any."""
 
