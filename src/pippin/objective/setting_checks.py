@@ -32,14 +32,12 @@ def check_meanflow(
     """
     meanflow, drop = diffusion.meanflow, conditioning.drop
     if meanflow.enabled != conditioning.interval:
-        # With times in [0, 1000], as most networks read them, du/dt is a thousand times as large.
-        reads_noise = getattr(denoiser, "time_input", "data") == "noise"
-        time_input = " --denoiser.time-input data" if reads_noise else ""
+        options = "--diffusion.meanflow.share 0.25 --conditioning.interval True"
+        options += f" {option}" if (option := denoiser.data_time_option) else ""
         raise ConfigError(
             "diffusion.meanflow.share above 0 and conditioning.interval True, the embedding of "
             f"t - r, need each other; got {meanflow.share:g} and {conditioning.interval}: set "
-            f"--diffusion.meanflow.share 0.25 --conditioning.interval True{time_input}, or leave "
-            "out both"
+            f"{options}, or leave out both"
         )
     if not meanflow.guided:
         return
