@@ -6,15 +6,26 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from pippin import rng
 from pippin.cli import sample, starts, study
 from pippin.cli.starts import Preflight
+from pippin.conditioning.config import ConditioningConfig
 from pippin.config import replace_at
+from pippin.denoisers.ddt.config import ddt
+from pippin.denoisers.dit.config import DiTConfig, dit
+from pippin.denoisers.mmdit.config import mmdit
 from pippin.diffusion.config import DiffusionConfig, MeanFlowConfig
+from pippin.diffusion.meanflow import total_derivative
+from pippin.model import build_model
+from pippin.objective.setting_checks import meanflow_time_note
 from pippin.preflight.notes import start_notes, training_notes
 from pippin.preflight.start import Start
 from pippin.runs.folder import RunFolder
 from pippin.studies.shipped.table import get_study
+from pippin.types import Conditions
 
 EMULATES = {"architecture": "x86_64", "avx2": True}
 FLOW = DiffusionConfig(schedule="flow", prediction="flow")
@@ -71,3 +82,45 @@ def test_pippin_sample_prints_it(precision, monkeypatch, capsys):
     run = SimpleNamespace(components=components)
     note = sample._slow_note(run, replace_at(sample.SamplingConfig(), "precision", precision))
     assert (note is not None) == (precision == "bf16")
+
+
+def test_times_up_to_1000_are_noted_for_mean_velocities():
+    assert meanflow_time_note(MEANFLOW, dit("tiny")).count("set --denoiser.time-input data,") == 1
+    assert "denoiser.kind dit, jit or ddt" in meanflow_time_note(MEANFLOW, mmdit("tiny"))
+    for denoiser in (dit("tiny", time_input="data"), ddt("S")):
+        assert meanflow_time_note(MEANFLOW, denoiser) is None
+    assert meanflow_time_note(FLOW, dit("tiny")) is None
+
+
+def test_a_training_of_mean_velocities_gets_the_note(recipe):
+    noted = replace(recipe, denoiser=dit("tiny"), diffusion=MEANFLOW)
+    assert [note.partition(" is ")[0] for note in training_notes(noted)] == [
+        "diffusion.meanflow.share"
+    ]
+    assert not list(training_notes(replace(noted, denoiser=dit("tiny", time_input="data"))))
+
+
+def relative_derivative(time_input: str) -> float:
+    """Size of du/dt over that of u, of a network without zero weights."""
+    denoiser = DiTConfig(depth=2, width=64, num_heads=4, time_input=time_input)
+    conditioning = ConditioningConfig(rules={"label": "modulation"}, interval=True)
+    conditioning = replace_at(replace_at(conditioning, "control.high", ()), "control.low", ())
+    model = build_model(conditioning, denoiser, num_classes=3, latent_channels=4, seed=0)
+    with torch.no_grad():
+        for place, weight in enumerate(model.parameters()):
+            weight += 0.05 * rng.normal(tuple(weight.shape), "init", place)
+    x, velocity = (rng.normal((8, 4, 8, 8), "noise", key) for key in (0, 1))
+    prepared = model.prepare(Conditions(label=torch.arange(8) % 3, control={}))
+
+    def mean_velocity(z: Tensor, t: Tensor, interval: Tensor) -> Float[Tensor, "..."]:
+        return model(z, t, prepared, None, interval).mean
+
+    t = torch.linspace(50, 950, 8)
+    with torch.no_grad():
+        slope = total_derivative(mean_velocity, x, t, t / 2, velocity)
+        return float(slope.std() / mean_velocity(x, t, t / 2).std())
+
+
+def test_times_up_to_1000_have_a_much_larger_derivative():
+    """The reason for the note: the target is v - (t - r) du/dt."""
+    assert relative_derivative("noise") > 10 * relative_derivative("data")

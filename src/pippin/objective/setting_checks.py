@@ -21,6 +21,21 @@ def check_objective(diffusion: DiffusionConfig, denoiser: DenoiserConfig) -> Non
         )
 
 
+def meanflow_time_note(diffusion: DiffusionConfig, denoiser: DenoiserConfig) -> str | None:
+    """Note on mean velocities of a network whose times run from 0 to 1000; None where none is
+    needed. It is no error: weights of flow matching that read such times can be a start."""
+    if not diffusion.meanflow.enabled or denoiser.time_input == "data":
+        return None
+    option = denoiser.data_time_option
+    advice = f"set {option}" if option else "take a recipe with denoiser.kind dit, jit or ddt"
+    return (
+        f"diffusion.meanflow.share is {diffusion.meanflow.share:g}, and denoiser {denoiser.kind} "
+        "reads times in [0, 1000]: the derivative du/dt in its target is many times as large as "
+        f"with times in [0, 1], which the published network reads; {advice}, unless the run "
+        "starts from weights that read times in [0, 1000]"
+    )
+
+
 def check_meanflow(
     diffusion: DiffusionConfig, conditioning: ConditioningConfig, denoiser: DenoiserConfig
 ) -> None:

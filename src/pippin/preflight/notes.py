@@ -4,6 +4,7 @@
 from collections.abc import Iterator
 
 from pippin.preflight.start import Start
+from pippin.recipes.checks import recipe_notes
 from pippin.recipes.recipe import Recipe
 from pippin.system.device import resolve_device, slow_bf16_note
 
@@ -37,3 +38,4 @@ def training_notes(recipe: Recipe, *, remedy: str | None = None) -> Iterator[str
     for setting, precision in precisions.items():
         if note := slow_bf16_note(device, setting, precision, remedy):
             yield note
+    yield from recipe_notes(recipe)
