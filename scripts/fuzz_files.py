@@ -238,7 +238,7 @@ def read_curves(path: Path) -> str:
 
 def read_shipped(path: Path) -> str:
     """The configuration of the shipped autoencoder."""
-    from pippin.encoders.autoencoder import check_shipped
+    from pippin.encoders.shipped_digest import check_shipped
     from pippin.encoders.source import read_config as read_autoencoder_config
 
     check_shipped(path.parent)

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch.multiprocessing as mp
 from rich.console import Console
 
 from pippin.bench.scaling import measure_scaling as measuring
-from pippin.bench.scaling import process_curve
+from pippin.bench.scaling import process_curve, training_curves
 from pippin.bench.scaling.config import CURVES, ScalingConfig
 from pippin.bench.scaling.declarations import Law, Measured
 from pippin.bench.scaling.measure_scaling import FAMILIES, measure_scaling
@@ -200,6 +201,26 @@ def test_a_machine_without_room_is_named():
     limited = family(calls, limit=2, limit_words="this machine has 2 GPUs")
     (curve,) = measuring._measure_family(limited, TINY, Console(quiet=True))
     assert calls == [1, 2] and curve.left_out[0] == "20: this machine has 2 GPUs"
+
+
+@pytest.mark.parametrize("name", ["tokens", "processes"])
+def test_training_steps_are_timed_with_the_heap_of_training(name, monkeypatch):
+    held = []
+
+    @contextmanager
+    def heap(device):
+        held.append(device)
+        yield
+        held.clear()
+
+    def turns(calls, *_):
+        assert held == [CPU]
+        return {name: [1.0] for name in calls}
+
+    module = {"tokens": training_curves, "processes": process_curve}[name]
+    monkeypatch.setattr(module, "retained_heap", heap)
+    monkeypatch.setattr(module, "take_turns", turns)
+    assert FAMILIES[name](TINY).measure(1).values[name]["pippin"] == [2.0] and not held
 
 
 @pytest.fixture

@@ -85,6 +85,12 @@ def test_every_option_of_a_recipe_is_known(name, words):
     assert {f"--{name}" for name in table} <= set(words.options["train"])
 
 
+@pytest.mark.parametrize("verb", ["autoencoder", "evaluate"])
+@pytest.mark.parametrize("option", ["data.path", "data.images", "data.art"])
+def test_options_of_every_kind_of_images_are_known(verb, option, words):
+    assert f"--{option}" in words.options[verb]
+
+
 def test_words_need_no_quotes(words):
     tables = words.second, words.third, words.options
     plain = [word for table in tables for names in table.values() for word in names]

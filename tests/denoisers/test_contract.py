@@ -24,6 +24,7 @@ from pippin.denoisers.pixart.config import PixArtConfig
 from pippin.denoisers.unet.config import UNetConfig
 from pippin.denoisers.unet.model import UNet
 from pippin.model import build_model
+from pippin.nn.embeddings import DATA_TIME
 from pippin.nn.initialise import initialise
 from pippin.types import Conditions, Masking, TextFeatures, stack_controls
 
@@ -144,6 +145,11 @@ def perturb(model):
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.05 * torch.randn(p.shape, generator=draws))
+
+
+def test_the_configuration_states_the_times_that_the_network_reads(model):
+    reads_data = model.denoiser.time_input[:2] == DATA_TIME[:2]  # the base may differ
+    assert model.config.time_input == ("data" if reads_data else "noise")
 
 
 def test_starts_at_zero_and_has_the_latents_shape(model):

@@ -279,11 +279,19 @@ def test_wrong_path_says_what_is_allowed(monkeypatch: pytest.MonkeyPatch) -> Non
         Autoencoder.load(AutoencoderConfig(source="no/such/folder"))
 
 
-@pytest.mark.parametrize("name", [WEIGHTS_FILE, "config.json"])
-def test_damaged_files_are_an_error_that_names_the_folder(published: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (WEIGHTS_FILE, r"published: its weights or config\.json are damaged.*save it again"),
+        ("config.json", r"published/config\.json is not a JSON object: .*save it again"),
+    ],
+)
+def test_damaged_files_are_an_error_that_names_the_folder(
+    published: Path, name: str, message: str
+) -> None:
     path = published / name
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"published: its weights or config\.json are damaged"):
+    with pytest.raises(ValueError, match=message):
         Autoencoder.from_folder(published)
 
 

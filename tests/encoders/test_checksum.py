@@ -12,9 +12,10 @@ from diffusers import AutoencoderKL
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from pippin.encoders.autoencoder import Autoencoder, check_shipped
+from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.normalisation import RECORD_KEY, Affine
+from pippin.encoders.shipped_digest import check_shipped
 from pippin.encoders.source import WEIGHTS_FILE, find_autoencoder
 
 
@@ -61,7 +62,7 @@ def test_autoencoders_of_earlier_versions_are_read(folder: Path) -> None:
 
 def test_the_shipped_one_has_a_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     Autoencoder.load(AutoencoderConfig())
-    monkeypatch.setattr("pippin.encoders.autoencoder.recorded_digest", lambda folder: "0" * 64)
+    monkeypatch.setattr("pippin.encoders.shipped_digest.recorded_digest", lambda folder: "0" * 64)
     with pytest.raises(ValueError, match="is damaged: the sha256"):
         Autoencoder.load(AutoencoderConfig())
 

@@ -211,7 +211,7 @@ def test_statistics_that_are_no_numbers_are_refused_with_the_folder(
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | change))
     for read in (load, read_affine):
-        with pytest.raises(ValueError, match=r"damaged.*restore the file") as caught:
+        with pytest.raises(ValueError, match=r"damaged.*save it again") as caught:
             read(folder)
         assert str(folder) in str(caught.value)
 

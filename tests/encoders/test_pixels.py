@@ -10,9 +10,10 @@ from pippin.data.cache.build import build_cache
 from pippin.data.config import CacheConfig, OpenMojiConfig
 from pippin.data.sources.factory import build_source
 from pippin.data.views.views import make_views
-from pippin.encoders.autoencoder import Autoencoder, shipped_digest
+from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import PIXELS, AutoencoderConfig
 from pippin.encoders.normalisation import Affine, to_pixels
+from pippin.encoders.shipped_digest import shipped_digest
 from pippin.encoders.source import find_autoencoder
 from pippin.encoders.statistics import measure_reconstruction
 from pippin.recipes.recipe import factor_and_channels, has_known_latents, latent_shape_of

@@ -85,7 +85,7 @@ def folder(model, tmp_path):
 def test_damaged_preprocessing_is_refused_with_its_file(folder, content):
     (folder / "preprocessor_config.json").write_text(content)
     config = RepresentationConfig(encoder="transformers", source=str(folder))
-    with pytest.raises(ValueError, match=r"preprocessor_config\.json.*restore the file"):
+    with pytest.raises(ValueError, match=r"preprocessor_config\.json.*save it again"):
         pretrained_encoder(config)
 
 

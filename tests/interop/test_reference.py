@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 
 from pippin.interop.published_models import configure, load_reference
+from pippin.types import Prediction
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TOLERANCE = 1e-5
@@ -121,6 +122,21 @@ def test_every_tensor_of_the_source_is_placed_or_listed(name):
     unused_tensors = set(reference.unused_tensors)
     computed = {key for key in unused_tensors if key.endswith("relative_position_index")}
     assert unused_tensors - computed == UNPLACED.get(name, set())
+
+
+def test_random_numbers_of_a_masked_pass_follow_the_latents_to_their_device(monkeypatch):
+    """Denoisers expect them there."""
+    reference, inputs, _ = load("mdtv2")
+    keywords = calls("mdtv2", inputs)["sample_masked"]
+    x, devices = keywords["x"].to("meta"), []
+
+    def forward(x_t, t, prepared, masking):
+        devices.append(masking.order.device.type)
+        return Prediction(mean=x_t, aux=Prediction(mean=x_t))
+
+    monkeypatch.setattr(reference.model, "forward", forward)
+    reference(**keywords | {"x": x})
+    assert keywords["mask_noise"].device.type == "cpu" and devices == ["meta"]
 
 
 def test_the_state_of_ddt_serves_other_latents():

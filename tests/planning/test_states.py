@@ -29,7 +29,7 @@ from pippin.planning.memory import (
 from pippin.recipes.table import get_recipe
 from pippin.runs.components import Components
 from pippin.training.averaging.config import ImagesHalfLife
-from pippin.training.muon import orthogonalise
+from pippin.training.muon import Muon
 from pippin.types import TextFeatures
 
 
@@ -78,10 +78,14 @@ def test_muon_keeps_half_of_adam_for_its_matrices():
     assert 0.5 * adam < muon < 0.6 * adam
 
 
+@pytest.mark.parametrize("gram", [False, True])
 @pytest.mark.parametrize("shape", [(8, 20), (20, 8), (6, 6)])
-def test_flops_of_muon_are_those_of_its_products(shape):
+def test_flops_of_muon_are_those_of_a_step_on_a_device_other_than_a_cpu(shape, gram):
+    weight = torch.nn.Parameter(torch.empty(shape, device="meta"))
+    weight.grad = torch.empty_like(weight)
+    muon = Muon([weight], lr=0.1, gram=gram)
     with FlopCounterMode(display=False) as counter:
-        orthogonalise(torch.empty(shape, device="meta"))
+        muon.step()
     assert orthogonalise_flops(*shape) == counter.get_total_flops()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pippin.system.device import cpu_has_bf16_units, resolve_device, to_device
+from pippin.system.device import cpu_has_bf16_units, resolve_device, slow_bf16_note, to_device
 
 
 def test_convolutions_in_fp32_are_not_rounded_to_tf32(monkeypatch):
@@ -73,6 +73,26 @@ def test_bf16_units_are_those_that_the_system_lists():
 def test_bf16_units_by_capability(capabilities, expected, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert cpu_has_bf16_units() is expected
+
+
+@pytest.mark.parametrize(
+    ("device", "capabilities", "expected"),
+    [
+        ("cpu", {"architecture": "x86_64", "avx2": True}, True),
+        ("cpu", {"architecture": "x86_64", "avx512_bf16": True}, False),
+        ("cpu", {"architecture": "arm"}, False),  # not measured
+        ("cpu", {}, False),  # an older torch
+        ("cuda:0", {"architecture": "x86_64"}, False),
+    ],
+)
+def test_a_cpu_that_emulates_bf16_is_named(device, capabilities, expected, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    note = slow_bf16_note(torch.device(device), "train.precision", "bf16")
+    assert (note is not None) == expected
+    if note is not None:
+        assert note.startswith("train.precision bf16 is several times as slow as fp32")
+        assert "(AVX512-BF16 or AMX); type --train.precision fp32" in note
+    assert slow_bf16_note(torch.device(device), "train.precision", "fp32") is None
 
 
 def test_an_older_torch_reports_no_bf16_units(monkeypatch):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from processes import run_ranks
+from small_trainer import make_trainer
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
@@ -72,7 +73,8 @@ def test_precisions_that_iterate_in_bf16(
     assert [name for name, dtype in dtypes.items() if dtype is None] == [
         name for name in precisions if name not in in_bf16
     ]
-    noted = [name for name in precisions if unused_precision(place, name) is not None]
+    used = {name: muon_of(shared_precision(place, name)) for name in precisions}
+    noted = [name for name, muon in used.items() if unused_precision(name, [muon], 1) is not None]
     assert noted == (["bf16"] if "bf16" not in in_bf16 else [])
 
 
@@ -269,6 +271,10 @@ def test_sharded_weights_take_the_same_steps_in_bf16(
             torch.testing.assert_close(result, weight.detach(), rtol=0, atol=1e-6)
 
 
+def muon_of(precision: MuonPrecision) -> Muon:
+    return Muon([nn.Parameter(torch.ones(2, 2))], lr=0.1, precision=precision)
+
+
 def uneven_precision(world: World, _: Path) -> list[Tensor]:
     """Whether ranks share bf16 where rank 1's CPU has no bf16 units, and where all have them."""
     device, shared = torch.device("cpu"), []
@@ -277,7 +283,7 @@ def uneven_precision(world: World, _: Path) -> list[Tensor]:
             units = world.rank != rank_without
             patch.setattr(muon_module, "cpu_has_bf16_units", lambda has=units: has)
             precision = shared_precision(device, "bf16", world)
-            noted = unused_precision(device, "bf16", world) is not None
+        noted = unused_precision("bf16", [muon_of(precision)], world.size) is not None
         shared.append(torch.tensor([precision == "bf16", noted]))
     return shared
 
@@ -285,6 +291,25 @@ def uneven_precision(world: World, _: Path) -> list[Tensor]:
 def test_ranks_on_unlike_cpus_share_a_precision(tmp_path: Path) -> None:
     for without, everywhere in run_ranks(2, uneven_precision, tmp_path):
         assert without.tolist() == [False, True] and everywhere.tolist() == [True, False]
+
+
+def test_ranks_decide_on_their_precision_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The note of a run reads what its optimizer was built with, without another all-reduce."""
+    decisions = []
+
+    def any_rank(world: World, here: bool) -> bool:
+        decisions.append(here)
+        return True
+
+    monkeypatch.setattr(World, "any_rank", any_rank)
+    settings: dict[str, Any] = {"muon_learning_rate": 0.01, "muon_precision": "bf16"}
+    trainer = make_trainer(tmp_path, **settings)
+    note = unused_precision("bf16", trainer.optimizers, 2)
+    assert len(decisions) == 1 and note is not None and "every rank" in note
+    adam = make_trainer(tmp_path, muon_learning_rate=None).optimizers
+    assert unused_precision("bf16", adam, 2) is None
 
 
 def test_gram_matrices_are_for_cpus() -> None:

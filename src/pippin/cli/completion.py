@@ -209,11 +209,11 @@ def _recipe_options() -> frozenset[str]:
 
 
 def _commands(verb: str) -> Iterator[tuple[type, object]]:
-    """Classes of a verb's commands, and an instance where a setting has several classes."""
+    """Classes of a verb's commands, with an instance for each class of a setting that has several,
+    as ``--data.path`` and ``--data.kind`` choose among those of images."""
     from importlib import import_module
 
-    from pippin.cli.evaluate import EvaluateFolderCommand
-    from pippin.data.config import ImagesConfig
+    from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, ShapesConfig
     from pippin.recipes.table import RECIPES
 
     first = next(iter(RECIPES.values()))()
@@ -221,12 +221,14 @@ def _commands(verb: str) -> Iterator[tuple[type, object]]:
     for name, kind in vars(module).items():
         if not name.endswith("Command") or kind.__module__ != module.__name__:
             continue
-        default = None
-        if "recipe" in kind.__dataclass_fields__:
-            default = kind(recipe=first)
-        elif kind is EvaluateFolderCommand:
-            default = kind(data=ImagesConfig())
-        yield kind, default
+        fields = kind.__dataclass_fields__
+        if "recipe" in fields:
+            yield kind, kind(recipe=first)
+        elif "data" in fields and fields["data"].type == DataConfig:
+            for images in (OpenMojiConfig, ImagesConfig, ShapesConfig):
+                yield kind, kind(data=images())
+        else:
+            yield kind, None
     if verb == "data":
         from pippin.cli.data_check import CheckCommand
         from pippin.cli.recaption import RecaptionCommand

@@ -97,7 +97,8 @@ def main(argv: list[str]) -> int:
             sample_as_worker(run)
             return 0
         requested = _requested(run, command)
-        if line := _count_note(len(requested), len(seeds), command):
+        lines = _slow_note(run, sampling), _count_note(len(requested), len(seeds), command)
+        for line in filter(None, lines):
             print_text(line, error=True)
         prompts = [requested[index % len(requested)] for index in range(len(seeds))]
         count = len(unique_rows(sample_rows(run, prompts, seeds)))
@@ -165,6 +166,14 @@ def _requested(run: "LoadedRun", command: SampleCommand) -> "list[Prompt]":
             'this model reads text: give --prompts "a red apple" ..., or --prompts-file FILE'
         )
     return list(texts)
+
+
+def _slow_note(run: "LoadedRun", sampling: SamplingConfig) -> str | None:
+    """Note on bf16 on a CPU that emulates it."""
+    from pippin.system.device import slow_bf16_note
+
+    note = slow_bf16_note(run.components.device, "sampling.precision", sampling.precision)
+    return None if note is None else f"note: {note}"
 
 
 def _count_note(requested: int, seeds: int, command: SampleCommand) -> str | None:

@@ -14,6 +14,7 @@ from pippin.data.importing.config import ShardsConfig
 from pippin.distributed.ranks import get_world_size, is_rank0
 from pippin.preflight.checks import check_before_start
 from pippin.preflight.memory_advice import memory_advice
+from pippin.preflight.notes import start_notes
 from pippin.preflight.plan_met import write_plan_met
 from pippin.preflight.resolved import resolved_plan
 from pippin.preflight.start import Start
@@ -66,10 +67,13 @@ class Preflight:
         )
 
     def check(self, recipe: Recipe, located: Recipe) -> None:
-        """Run all checks; see :func:`pippin.preflight.checks.check_before_start`."""
+        """Run all checks, then print notes; see
+        :func:`pippin.preflight.checks.check_before_start`."""
         self.start = self.of(recipe, located)
         _ = self.start.is_finished, self.start.caches_before  # as they are before the training
         check_before_start(self.start)
+        for note in start_notes(self.start):
+            print_text(f"note: {note}", error=True)
 
     def begin(self, recipe: Recipe, located: Recipe) -> None:
         """Run all checks, then caption the images without a caption.

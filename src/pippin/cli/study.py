@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pippin study list`` and ``pippin study run NAME [--scale S] [--folder F] [--seeds 0:5]``."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -21,6 +22,9 @@ from pippin.studies.shipped.options import (
 from pippin.studies.shipped.scales import ScaleName
 from pippin.studies.slurm import SlurmConfig, SlurmExecutor
 from pippin.system.text import print_text
+
+if TYPE_CHECKING:
+    from pippin.studies.study import Study
 
 ExecutorName = Literal["inline", "local", "slurm"]
 USAGE = """usage: pippin study list
@@ -138,6 +142,8 @@ def run(
         if not has_table(Path(data.path)):
             list_images(data).check_layout(data.path)
     job = executor.config if isinstance(executor, SlurmExecutor) else None
+    if job is None:
+        _print_notes(study)
     if job is not None or dry_run:
         from pippin.cli.study_start import StudyStart
 
@@ -151,6 +157,17 @@ def run(
     if summary.interrupted:
         return RESUMABLE
     return 1 if "failed" in summary.statuses.values() else 0
+
+
+def _print_notes(study: "Study") -> None:
+    """Print the notes on all trainings once, not in every run."""
+    from pippin.preflight.notes import DECLARED, training_notes
+
+    recipes = (*study.starts.values(), *study.arms().values())
+    with suppress(ValueError):  # a device that this machine lacks, as every run would say
+        notes = [note for recipe in recipes for note in training_notes(recipe, remedy=DECLARED)]
+        for note in dict.fromkeys(notes):
+            _say(f"note: {note}")
 
 
 def _list() -> int:

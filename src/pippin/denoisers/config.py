@@ -26,6 +26,8 @@ SIZES: dict["SizeName", Dimensions] = {
     "XL": Dimensions(28, 1152, 16),
 }
 SizeName = Literal["tiny", "S", "B", "L", "XL"]
+TimeName = Literal["noise", "data"]
+"""noise: t, from 0 = data to 1000 = noise; data: 1 - t / 1000, from 0 = noise to 1 = data."""
 
 
 class DenoiserConfig(Config):
@@ -51,6 +53,17 @@ class DenoiserConfig(Config):
         """Published model that the settings come nearest to, where a kind has several; otherwise
         the kind."""
         return self.kind
+
+    @property
+    def time_input(self) -> TimeName:
+        """Time that the network reads, as the denoiser's module declares it for its features."""
+        return "noise"
+
+    @property
+    def data_time_option(self) -> str:
+        """Option that makes a network of ``noise`` times read ``data`` times, for a message; empty
+        if there is none."""
+        return ""
 
     @property
     def dynamic_shapes(self) -> bool | None:

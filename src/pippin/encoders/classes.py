@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pippin.system.formats import ENTRY_ERRORS, foreign_entry_error
+
 Settings = Mapping[str, Any]
 """Content of config.json; settings that are missing have the defaults of diffusers."""
 OutputField = Literal["latent_dist", "latent", "latents"]
@@ -200,7 +202,6 @@ def read_layout(settings: Settings) -> LatentLayout:
     kind = find_class(settings)
     try:
         return kind.layout(settings)
-    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-        raise ValueError(
-            f"config.json is not of class {kind.name}, or damaged: {error!r}; download it again"
-        ) from error
+    except ENTRY_ERRORS as error:
+        what = f"the latents of an autoencoder of class {kind.name}"
+        raise foreign_entry_error("config.json", what, error) from error

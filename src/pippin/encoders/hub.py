@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from pippin.encoders.snapshots import SnapshotError, find_snapshot, missing_offline
-from pippin.system.files import file_digest, read_regular
-from pippin.system.formats import parse_json
+from pippin.system.files import file_digest
+from pippin.system.formats import read_foreign_json
 from pippin.system.installation import pip_command
 from pippin.system.offline import is_offline
 from pippin.system.weight_checks import (
@@ -73,11 +73,7 @@ def model_config(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: config.json is not a JSON object.
     """
-    path = folder / "config.json"
-    try:
-        return dict(parse_json(read_regular(path)).items())
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is not a JSON object: {error}") from error
+    return read_foreign_json(folder / "config.json")
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from pippin.encoders.normalisation import AFFINE_SETTINGS, ARCHITECTURE
 from pippin.encoders.pixels import PixelNetwork
 from pippin.encoders.representation.network import read_representation
 from pippin.encoders.source import damaged, read_config
+from pippin.system.formats import ENTRY_ERRORS
 from pippin.system.weight_checks import (
     check_finite,
     join_names,
@@ -144,7 +145,7 @@ def load_network(folder: Path) -> nn.Module:
     _refuse_unknown(folder, config, kind)
     try:
         kind.layout(class_defaults(kind) | config)
-    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+    except ENTRY_ERRORS as error:
         raise damaged(folder, error) from error
     files = find_weights(folder)
     try:

@@ -30,7 +30,14 @@ from torch import Tensor
 
 from pippin.encoders.classes import OWN_CLASSES, AutoencoderClass, find_class
 from pippin.encoders.source import WEIGHTS_FILE, read_config, read_metadata
-from pippin.system.formats import check_versioned_json, parse_json, with_checksum
+from pippin.system.formats import (
+    AGAIN,
+    ENTRY_ERRORS,
+    check_versioned_json,
+    foreign_entry_error,
+    parse_json,
+    with_checksum,
+)
 from pippin.system.tensors import typed_digest
 from pippin.system.weight_files import read_tensors
 from pippin.system.weight_folders import find_weights
@@ -179,7 +186,7 @@ class Affine:
         except (TypeError, ArithmeticError) as error:
             raise ValueError(
                 f"latent statistics are damaged ({error}): means, deviations and scaling_factor "
-                "must be numbers other than 0; restore the file"
+                f"must be numbers other than 0; {AGAIN}"
             ) from error
         if counts != (channels, channels):
             raise ValueError(
@@ -213,10 +220,9 @@ def read_affine(folder: Path) -> Affine:
         metadata = read_metadata(folder)
         config = affine_settings(config, kind, lambda: read_tensors(find_weights(folder).path))
         channels = kind.layout(config).channels
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, ArithmeticError) as error:
-        raise ValueError(
-            f"{folder}: damaged, or not of the class {kind.name}: {error!r}"
-        ) from error
+    except (OSError, SafetensorError, *ENTRY_ERRORS) as error:
+        what = f"an autoencoder of class {kind.name}"
+        raise foreign_entry_error(folder, what, error) from error
     read_record(metadata, folder / WEIGHTS_FILE)
     try:
         return Affine.from_weights(metadata, config, channels)

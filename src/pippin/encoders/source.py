@@ -10,8 +10,7 @@ from safetensors import safe_open
 from pippin.encoders.classes import find_class, supported_classes
 from pippin.encoders.config import SHIPPED_PREFIX, AutoencoderConfig
 from pippin.encoders.snapshots import SnapshotError, find_snapshot, missing_offline
-from pippin.system.files import read_regular
-from pippin.system.formats import parse_json
+from pippin.system.formats import AGAIN, read_foreign_json
 from pippin.system.offline import is_offline
 from pippin.system.weight_folders import DIFFUSERS, find_weights
 
@@ -65,9 +64,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         ValueError: damaged, or an unsupported class, which the message names.
     """
     try:
-        config = parse_json(read_regular(folder / CONFIG_FILE))
-        _ = config.get("_class_name")
-    except (OSError, ValueError, AttributeError) as error:
+        config = read_foreign_json(folder / CONFIG_FILE)
+    except OSError as error:
         raise damaged(folder, error) from error
     try:
         find_class(config)
@@ -92,9 +90,7 @@ def read_metadata(folder: Path) -> dict[str, str]:
 
 def damaged(folder: Path, error: Exception) -> ValueError:
     """Error for unreadable files of an autoencoder."""
-    return ValueError(
-        f"{folder}: its weights or config.json are damaged ({error}); download or save it again"
-    )
+    return ValueError(f"{folder}: its weights or config.json are damaged ({error}); {AGAIN}")
 
 
 def _shipped_folder(source: str) -> Path:

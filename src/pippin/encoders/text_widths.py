@@ -19,6 +19,7 @@ from pippin.encoders.text import (
     encoder_folders,
 )
 from pippin.encoders.text_configs import KINDS, text_values
+from pippin.system.formats import ENTRY_ERRORS, foreign_entry_error
 from pippin.system.offline import is_offline
 from pippin.system.weight_files import stored_types
 from pippin.system.weight_folders import TRANSFORMERS, find_weights
@@ -80,8 +81,9 @@ def _stated(source: str) -> _Stated:
         if kind == "clip" and (not complete or _projects(folder)):
             pooled = int(values["projection_dim"])
         positions = None if kind == "t5" else int(values["max_position_embeddings"])
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{folder / 'config.json'} states no width: {error!r}") from error
+    except ENTRY_ERRORS as error:
+        what = f"the width of a {kind} text encoder"
+        raise foreign_entry_error(folder / "config.json", what, error) from error
     return _Stated(kind, width, pooled, positions)
 
 

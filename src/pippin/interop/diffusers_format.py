@@ -41,8 +41,16 @@ from pippin.interop.wrappers import (
     kind_of_folder,
 )
 from pippin.settings.weights import UNKNOWN_WEIGHTS
-from pippin.system.files import make_folder, read_regular, write_json
-from pippin.system.formats import FORMATS, VERSION, FormatError, check_format, parse_json
+from pippin.system.files import make_folder, write_json
+from pippin.system.formats import (
+    ENTRY_ERRORS,
+    FORMATS,
+    VERSION,
+    FormatError,
+    check_format,
+    parse_json,
+    read_foreign_json,
+)
 from pippin.system.tensors import save_tensors
 from pippin.system.weight_folders import find_weights
 
@@ -71,9 +79,9 @@ def read_folder(
         OSError: a file cannot be read.
     """
     inner = _model_folder(folder)
-    config, scheduler = _json(inner / CONFIG_FILE), None
+    config, scheduler = read_foreign_json(inner / CONFIG_FILE), None
     for path in (parent / SCHEDULER_FILE for parent in (folder, inner.parent, inner)):
-        scheduler = scheduler or (_json(path) if path.is_file() else None)
+        scheduler = scheduler or (read_foreign_json(path) if path.is_file() else None)
     spec = read_config(config, scheduler)
     process = resolve_process(spec.diffusion, schedule, prediction)
     if scheduler is not None and process != spec.diffusion:
@@ -271,7 +279,7 @@ def _read_extra(path: Path, spec: ModelSpec) -> tuple[ModelSpec, dict[str, Tenso
         classes = int(facts["num_classes"])
     except FormatError:
         raise
-    except (SafetensorError, KeyError, ValueError, TypeError, OverflowError) as error:
+    except (SafetensorError, *ENTRY_ERRORS) as error:
         raise ValueError(f"{path} is damaged or was not written by pippin: {error}") from error
     return replace(spec, conditioning=conditioning, num_classes=classes), tensors
 
@@ -294,13 +302,3 @@ def _model_folder(folder: Path) -> Path:
         f"{folder} holds no {CONFIG_FILE}, nor does a folder transformer or unet in it; give the "
         "folder of a diffusers model or pipeline"
     )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = parse_json(read_regular(path))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no JSON object")
-    return content

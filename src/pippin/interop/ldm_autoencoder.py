@@ -22,6 +22,7 @@ from torch import Tensor
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.normalisation import Affine
 from pippin.interop.weight_files import read_weights
+from pippin.system.formats import ENTRY_ERRORS
 from pippin.system.weight_checks import check_plain, join_names
 from pippin.system.weight_files import read_tensors
 
@@ -115,7 +116,7 @@ def convert_autoencoder(
         layout = read_ldm_layout(own)
         network = AutoencoderKL(**layout.config(norm_groups))
         network.load_state_dict(to_diffusers_names(own, layout))
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+    except (RuntimeError, *ENTRY_ERRORS) as error:
         raise ValueError(
             f"{path} holds no KL autoencoder in LDM's layout whose posterior has the decoder's "
             f"channels: {error}. Allowed are kl-f4 to kl-f32, Stable Diffusion's and VA-VAE's; "

@@ -139,7 +139,7 @@ class Reference(LoadedModel):
         if mask_noise is None or mask_ratio_draw is None:
             raise ValueError("enable_mask=True needs mask_noise and mask_ratio_draw")
         masking = Masking(order=mask_noise, ratio_position=float(mask_ratio_draw))
-        prediction = self.model(x, times, prepared, masking)
+        prediction = self.model(x, times, prepared, masking.to(x.device))
         assert prediction.aux is not None
         return _concatenated(prediction.aux)
 

@@ -21,6 +21,21 @@ def check_objective(diffusion: DiffusionConfig, denoiser: DenoiserConfig) -> Non
         )
 
 
+def meanflow_time_note(diffusion: DiffusionConfig, denoiser: DenoiserConfig) -> str | None:
+    """Note on mean velocities of a network whose times run from 0 to 1000; None where none is
+    needed. It is no error: weights of flow matching that read such times can be a start."""
+    if not diffusion.meanflow.enabled or denoiser.time_input == "data":
+        return None
+    option = denoiser.data_time_option
+    advice = f"set {option}" if option else "take a recipe with denoiser.kind dit, jit or ddt"
+    return (
+        f"diffusion.meanflow.share is {diffusion.meanflow.share:g}, and denoiser {denoiser.kind} "
+        "reads times in [0, 1000]: the derivative du/dt in its target is many times as large as "
+        f"with times in [0, 1], which the published network reads; {advice}, unless the run "
+        "starts from weights that read times in [0, 1000]"
+    )
+
+
 def check_meanflow(
     diffusion: DiffusionConfig, conditioning: ConditioningConfig, denoiser: DenoiserConfig
 ) -> None:
@@ -32,14 +47,12 @@ def check_meanflow(
     """
     meanflow, drop = diffusion.meanflow, conditioning.drop
     if meanflow.enabled != conditioning.interval:
-        # With times in [0, 1000], as most networks read them, du/dt is a thousand times as large.
-        reads_noise = getattr(denoiser, "time_input", "data") == "noise"
-        time_input = " --denoiser.time-input data" if reads_noise else ""
+        options = "--diffusion.meanflow.share 0.25 --conditioning.interval True"
+        options += f" {option}" if (option := denoiser.data_time_option) else ""
         raise ConfigError(
             "diffusion.meanflow.share above 0 and conditioning.interval True, the embedding of "
             f"t - r, need each other; got {meanflow.share:g} and {conditioning.interval}: set "
-            f"--diffusion.meanflow.share 0.25 --conditioning.interval True{time_input}, or leave "
-            "out both"
+            f"{options}, or leave out both"
         )
     if not meanflow.guided:
         return

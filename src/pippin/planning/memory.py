@@ -273,8 +273,9 @@ def training_states(model: LatentDenoiser, train: TrainConfig) -> States:
 
 
 def orthogonalise_flops(rows: int, columns: int) -> int:
-    """FLOPs of :func:`pippin.training.muon.orthogonalise`: with m the smaller side and n the
-    other, an iteration multiplies (m, n) (n, m), (m, m) (m, m) and (m, m) (m, n)."""
+    """FLOPs of :func:`pippin.training.muon.orthogonalise` on a GPU, where ``train.muon_gram`` has
+    no effect: with m the smaller side and n the other, an iteration multiplies (m, n) (n, m),
+    (m, m) (m, m) and (m, m) (m, n)."""
     m, n = sorted((rows, columns))
     return ITERATIONS * (4 * m * m * n + 2 * m * m * m)
 

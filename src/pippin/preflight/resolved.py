@@ -9,6 +9,7 @@ from pippin.preflight.captioning import describe_captioning
 from pippin.preflight.checks import CHECKS, failures, refuse
 from pippin.preflight.disk import DiskNeed
 from pippin.preflight.inputs import describe_images
+from pippin.preflight.notes import start_notes
 from pippin.preflight.resources import MAX_OPTIONS, gigabytes, missing_bytes
 from pippin.preflight.start import Start, free_bytes
 from pippin.runs.folder import WRITTEN, path_settings
@@ -24,6 +25,7 @@ def resolved_plan(start: Start) -> list[str]:
     passed = ", ".join(check.name for check in CHECKS)
     rows = [("checks passed", passed), ("images", describe_images(start))]
     rows += [*describe_captioning(start), *_training(start), *_disk(start), *_places(start)]
+    rows += [("note", note) for note in start_notes(start)]
     width = max(len(name) for name, _ in rows)
     return [f"{name:<{width}}  {text}" for name, text in rows]
 

@@ -10,7 +10,11 @@ from pippin.data.views.buckets import size_name
 from pippin.denoisers.config import masking_error_text
 from pippin.diffusion.rescale import build_schedule
 from pippin.diffusion.times import build_grid
-from pippin.objective.setting_checks import check_meanflow, check_objective
+from pippin.objective.setting_checks import (
+    check_meanflow,
+    check_objective,
+    meanflow_time_note,
+)
 from pippin.recipes.recipe import Recipe, factor_and_channels, has_known_latents
 from pippin.sampling.config import check_guidance
 
@@ -39,6 +43,12 @@ def recipe_failures(recipe: Recipe) -> list[ValueError]:
         except ValueError as error:
             failures.append(error)
     return failures
+
+
+def recipe_notes(recipe: Recipe) -> list[str]:
+    """Notes on settings that can be trained, and badly."""
+    note = meanflow_time_note(recipe.diffusion, recipe.denoiser)
+    return [] if note is None else [note]
 
 
 def check_start(recipe: Recipe) -> None:

@@ -7,14 +7,13 @@ of these settings.
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pippin.conditioning.config import Mechanism, TextSemantic
 from pippin.config import ConfigError, suggest_names
 from pippin.encoders.text_configs import KINDS, text_values
 from pippin.recipes.recipe import Recipe
-from pippin.system.files import read_regular
-from pippin.system.formats import parse_json
+from pippin.system.formats import ENTRY_ERRORS, read_foreign_json
 
 
 class EncoderFacts(NamedTuple):
@@ -95,14 +94,14 @@ def find_encoder(name: str) -> EncoderFacts:
 def _folder_facts(folder: Path) -> EncoderFacts:
     path = folder / "config.json"
     try:
-        config: dict[str, Any] = dict(parse_json(read_regular(path)).items())
+        config = read_foreign_json(path)
         kind = KINDS[str(config["model_type"])]
         own = text_values(config, kind)
         if kind == "t5":
             return EncoderFacts(str(folder), int(own["d_model"]), None, T5_TOKENS)
         width, positions = int(own["hidden_size"]), int(own["max_position_embeddings"])
         pooled = width if kind == "bert" else int(own["projection_dim"])
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+    except ENTRY_ERRORS as error:
         raise ConfigError(
             f"{path} is not of a BERT, CLIP or T5 ({error!r}); give a folder with such a model in "
             f"transformers' format, or one of {', '.join(TEXT_ENCODERS)}"

@@ -56,6 +56,34 @@ def cpu_capabilities() -> Mapping[str, object]:
     return capabilities
 
 
+def emulates_bf16(device: torch.device) -> bool:
+    """Whether a device is an x86 CPU of which torch reports no bf16 units, so that bf16 is several
+    times as slow as fp32. False for other CPUs, which were not measured, and for a torch that
+    reports no CPU."""
+    is_x86 = cpu_capabilities().get("architecture") == "x86_64"
+    return device.type == "cpu" and is_x86 and not cpu_has_bf16_units()
+
+
+def slow_bf16_note(
+    device: torch.device, setting: str, precision: str, remedy: str | None = None
+) -> str | None:
+    """Note on bf16 on a CPU that emulates it; None where none is needed.
+
+    Args:
+        device: of the computation.
+        setting: the setting that has the precision, such as ``train.precision``.
+        precision: its value.
+        remedy: what to do about it; None = the option that turns it off.
+    """
+    if precision != "bf16" or not emulates_bf16(device):
+        return None
+    remedy = remedy or f"type --{setting} fp32, which is another protocol"
+    return (
+        f"{setting} bf16 is several times as slow as fp32 on this CPU: torch reports no bf16 "
+        f"units (AVX512-BF16 or AMX); {remedy}"
+    )
+
+
 def cpu_has_bf16_units() -> bool:
     """Whether an x86 CPU multiplies bf16 matrices in hardware (AVX512-BF16 or AMX). False for
     other CPUs, which were not measured, and for a torch that does not report it."""

@@ -42,6 +42,41 @@ def parse_json(
         raise ValueError("its brackets are nested too deeply") from error
 
 
+ENTRY_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+"""Exceptions of reading entries of a foreign file that are missing, or of another type or size."""
+AGAIN = "download or save it again"
+"""Remedy for a damaged file that pippin did not write."""
+
+
+def read_foreign_json(path: Path) -> dict[str, Any]:
+    """JSON object of a file of another library, such as config.json.
+
+    Raises:
+        ValueError: not a JSON object; the message names the file.
+        OSError: the file is missing or cannot be read.
+    """
+    try:
+        values = parse_json(read_regular(path))
+    except ValueError as error:
+        raise ValueError(f"{path} is not a JSON object: {error}; {AGAIN}") from error
+    if not isinstance(values, dict):
+        kind = type(values).__name__
+        raise ValueError(f"{path} is not a JSON object: it is of type {kind}; {AGAIN}")
+    return values
+
+
+def foreign_entry_error(place: Path | str, what: str, error: Exception) -> ValueError:
+    """Error for a file of another library whose entries are missing or wrong.
+
+    Args:
+        place: the file, or its folder.
+        what: what its entries do not describe: "the width of a CLIP".
+        error: one of :data:`ENTRY_ERRORS`.
+    """
+    reason = f"{type(error).__name__}: {error}"
+    return ValueError(f"{place} does not describe {what} ({reason}); {AGAIN}")
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Object of key-value pairs; a duplicate key is ambiguous and refused."""
     values = dict(pairs)

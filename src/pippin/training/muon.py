@@ -57,13 +57,19 @@ def shared_precision(
 
 
 def unused_precision(
-    device: torch.device, precision: MuonPrecision, world: World = SINGLE_RANK
+    requested: MuonPrecision, optimizers: Iterable[torch.optim.Optimizer], world_size: int
 ) -> str | None:
-    """Note for a log where bf16 was asked for and fp32 is used; None where it is as asked. All
-    ranks must call it."""
-    if shared_precision(device, precision, world) == precision:
+    """Note for a log where bf16 was asked for and Muon uses fp32; None where it is as asked.
+
+    Args:
+        requested: ``train.muon_precision``.
+        optimizers: those of a run, whose Muon has the precision that its ranks share.
+        world_size: number of ranks.
+    """
+    used = {optimizer.precision for optimizer in optimizers if isinstance(optimizer, Muon)}
+    if used <= {requested}:
         return None
-    whose = "this CPU" if world.size == 1 else "the CPU of every rank"
+    whose = "this CPU" if world_size == 1 else "the CPU of every rank"
     return (
         f"train.muon_precision bf16 stays fp32: torch reports no bf16 units of {whose} "
         "(AVX512-BF16 or AMX), and without them bf16 is slower"

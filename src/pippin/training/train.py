@@ -287,7 +287,7 @@ def _prepare_trainer(
     record = state_entry(inputs) | recorded_encoder(start)
     trainer = build_trainer(components, run.path, world, model, lineage, record)
     precision = components.recipe.train.muon_precision
-    if note := unused_precision(components.device, precision, world):
+    if note := unused_precision(precision, trainer.optimizers, world.size):
         print_above_progress(components.console, note)
     if start is not None:
         trainer.restore(start, verified=True)

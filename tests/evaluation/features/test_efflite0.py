@@ -46,8 +46,24 @@ def test_images_of_any_size_are_resized(network, openmoji_images):
 
 def test_images_of_the_input_size_pass_unchanged(network, openmoji_images):
     assert torch.equal(
-        network._input(openmoji_images[:2]), (openmoji_images[:2].float() - 127) / 128
+        network._input(openmoji_images[:2])[:2], (openmoji_images[:2].float() - 127) / 128
     )
+
+
+def test_features_are_equal_bits_in_any_batch_and_with_any_number_of_threads():
+    network, draws = EffLite0(64), torch.Generator().manual_seed(0)
+    images = torch.randint(256, (18, 3, 32, 32), generator=draws, dtype=torch.uint8)
+    threads, found = torch.get_num_threads(), []
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            for count in (18, 16, 15, 4, 1):
+                found.append([network(images[:count]), *network.stages(images[:count])])
+    finally:
+        torch.set_num_threads(threads)
+    for outputs in found[1:]:
+        for output, expected in zip(outputs, found[0], strict=True):
+            assert torch.equal(output, expected[: len(output)])
 
 
 def test_pooled_features_follow_from_the_last_stage(network, openmoji_images):

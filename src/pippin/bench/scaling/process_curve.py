@@ -25,6 +25,7 @@ from pippin.bench.scaling.training_curves import base_case
 from pippin.bench.scaling.training_step import TrainingCase, training_step
 from pippin.bench.scaling.turns import take_turns
 from pippin.distributed.world import World
+from pippin.system.heap import retained_heap
 from pippin.system.workers.pool import worker_pool
 
 TIMEOUT = timedelta(minutes=10)
@@ -125,7 +126,8 @@ def _seconds(case: TrainingCase, world: World, seconds: float) -> list[float]:
         return value.item()
 
     step = training_step(case, world)
-    return take_turns({PIPPIN: step}, seconds, case.device, maximum)[PIPPIN]
+    with retained_heap(case.device):  # as while training
+        return take_turns({PIPPIN: step}, seconds, case.device, maximum)[PIPPIN]
 
 
 @contextmanager

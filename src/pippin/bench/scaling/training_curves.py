@@ -22,6 +22,7 @@ from pippin.denoisers.dit.config import DiTConfig
 from pippin.denoisers.mmdit.config import MMDiTConfig
 from pippin.denoisers.weights.arguments import BY_CLASS, NO_CONTROL
 from pippin.system.device import resolve_device
+from pippin.system.heap import retained_heap
 
 FLOPS_LAW = "images/s fall as the counted FLOPs of an image rise"
 Cases = Callable[[int], TrainingCase]
@@ -123,7 +124,8 @@ def _family(
 
     def measure(point: int) -> Measured:
         device, batch = case(point).device, case(point).batch_size
-        seconds = take_turns(start(point), config.seconds, device)
+        with retained_heap(device):  # as while training, for the peers too
+            seconds = take_turns(start(point), config.seconds, device)
         speeds = {series: [batch / one for one in values] for series, values in seconds.items()}
         longest = max(max(values) for values in seconds.values())
         return Measured(values={name: speeds}, call_seconds=longest)

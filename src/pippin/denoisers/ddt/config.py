@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pippin.config import ConfigError
-from pippin.denoisers.config import SIZES, SizeName, TransformerConfig
+from pippin.denoisers.config import SIZES, SizeName, TimeName, TransformerConfig
 from pippin.nn.config import BlockLayers
 from pippin.settings.bounds import at_least
 from pippin.settings.marks import PROTOCOL_IF_CHANGED
@@ -54,6 +54,11 @@ class DDTConfig(TransformerConfig):
     def with_tokens(self) -> "DDTConfig":
         """The denoiser with cross-attention."""
         return replace(self, cross_attention=True)
+
+    @property
+    def time_input(self) -> TimeName:
+        """Times from 0 = noise to 1 = data."""
+        return "data"
 
     @property
     def decoder_dimensions(self) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pippin.config import ConfigError
-from pippin.denoisers.config import SIZES, SizeName, TransformerConfig
+from pippin.denoisers.config import SIZES, SizeName, TimeName, TransformerConfig
 from pippin.nn.config import BlockLayers, MLPName, NormName
 from pippin.settings.bounds import at_least
 from pippin.settings.marks import PROTOCOL_IF_CHANGED
@@ -33,7 +33,7 @@ class DiTConfig(TransformerConfig):
     """With qk_norm. rms: with a gain; layer: layer norm with gain and bias."""
     modulation_shift: bool = field(default=True, metadata=PROTOCOL_IF_CHANGED)
     """False: blocks are modulated by scales and gates only; the last layer keeps its shift."""
-    time_input: Literal["noise", "data"] = field(default="noise", metadata=PROTOCOL_IF_CHANGED)
+    time_input: TimeName = field(default="noise", metadata=PROTOCOL_IF_CHANGED)
     """Time that the network reads. noise: t, from 0 = data to 1000 = noise; data: 1 - t / 1000,
     from 0 = noise to 1 = data (SiT and its descendants)."""
     mixer_depth: int = field(default=0, metadata=PROTOCOL_IF_CHANGED)
@@ -84,6 +84,11 @@ class DiTConfig(TransformerConfig):
     def with_tokens(self) -> "DiTConfig":
         """The denoiser with cross-attention."""
         return replace(self, cross_attention=True)
+
+    @property
+    def data_time_option(self) -> str:
+        """``--denoiser.time-input data``, unless it is set."""
+        return "--denoiser.time-input data" if self.time_input == "noise" else ""
 
     @property
     def variant(self) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pippin.config import ConfigError
-from pippin.denoisers.config import SIZES, Dimensions, TransformerConfig
+from pippin.denoisers.config import SIZES, Dimensions, TimeName, TransformerConfig
 from pippin.diffusion.config import DiffusionConfig, LogitNormalTime, VelocityWeight
 from pippin.nn.config import BlockLayers
 from pippin.settings.bounds import at_least
@@ -53,6 +53,11 @@ class JiTConfig(TransformerConfig):
                 f"denoiser.context_repeats {self.context_repeats} has no effect without "
                 "denoiser.context_start: set it to the index of a block, or leave both out"
             )
+
+    @property
+    def time_input(self) -> TimeName:
+        """Times from 0 = noise to 1 = data."""
+        return "data"
 
     @property
     def layers(self) -> BlockLayers:

@@ -197,7 +197,7 @@ class MDTv2(Denoiser):
         if self.interpolater is None or self.config.mask_ratio is None:
             raise ValueError("this mdtv2 has no masked pass; build it with denoiser.mask_ratio")
         ratio = self.config.mask_ratio + self.config.mask_ratio_range * masking.ratio_position
-        order = masking.order.to(x.device).argsort(dim=1)
+        order = masking.order.argsort(dim=1)
         kept = order[:, : num_kept(x.shape[1], ratio)]
         encoded = self._encode(gather_tokens(x, kept), shared, kept, [])
         filled = self.interpolater(encoded, order, self.decoder_positions.weight, shared)

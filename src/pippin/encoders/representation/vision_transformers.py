@@ -22,8 +22,7 @@ from pippin.encoders.hub import (
     transformers_library,
 )
 from pippin.encoders.representation.frozen import TRANSFORMERS, FrozenEncoder
-from pippin.system.files import read_regular
-from pippin.system.formats import parse_json
+from pippin.system.formats import AGAIN, ENTRY_ERRORS, read_foreign_json
 from pippin.types import Pixels
 
 PREPROCESSOR = "preprocessor_config.json"
@@ -174,10 +173,7 @@ def _check_type(model_type: Any, where: str) -> None:
 def _preprocessing(folder: Path) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of preprocessor_config.json, or ImageNet's."""
     path = folder / PREPROCESSOR
-    try:
-        values = dict(parse_json(read_regular(path)).items()) if path.is_file() else {}
-    except (AttributeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({error}): restore the file") from error
+    values = read_foreign_json(path) if path.is_file() else {}
     mean, std = values.get("image_mean", IMAGENET[0]), values.get("image_std", IMAGENET[1])
     _check_statistics(mean, std, f"{path}, image_mean and image_std")
     return list(map(float, mean)), list(map(float, std))
@@ -187,11 +183,11 @@ def _check_statistics(mean: Any, std: Any, where: str) -> None:
     """Refuse anything but three finite means and three finite deviations above 0."""
     try:
         means, deviations = list(map(float, mean)), list(map(float, std))
-    except (TypeError, ValueError, OverflowError):
+    except ENTRY_ERRORS:
         means, deviations = [], []
     finite = all(map(math.isfinite, (*means, *deviations)))
     if len(means) != 3 or len(deviations) != 3 or not finite or min(deviations) <= 0:
         raise ValueError(
             f"{where}: mean and deviation of red, green and blue must be three numbers each, the "
-            f"latter above 0; got {mean!r} and {std!r}: restore the file"
+            f"latter above 0; got {mean!r} and {std!r}: {AGAIN}"
         )

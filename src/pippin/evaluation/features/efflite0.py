@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
+from pippin.data.moments import enough_rows
 from pippin.encoders.representation.efflite0 import load_efflite0
 from pippin.evaluation.features.input_check import check_images
 from pippin.evaluation.metrics.declared.drift import DRIFT_UNIT
@@ -71,7 +72,7 @@ class EffLite0:
         Raises:
             ValueError: not uint8 images (batch, 3, height, width).
         """
-        return self._network(self._input(images))
+        return self._network(self._input(images))[: len(images)]
 
     @torch.inference_mode()
     def stages(self, images: Images) -> Iterator[Float[Tensor, "batch channels rows columns"]]:
@@ -80,15 +81,17 @@ class EffLite0:
         for index, block in enumerate(self._blocks):
             state = block(state)
             if index in STAGE_ENDS:
-                yield state
+                yield state[: len(images)]
 
-    def _input(self, images: Images) -> Float[Tensor, "batch 3 side side"]:
+    def _input(self, images: Images) -> Float[Tensor, "rows 3 side side"]:
+        """Resized and normalised, with enough rows."""
         check_images(images)
         pixels = images.to(self._device).float()
         if images.shape[-2:] != (self.input_size, self.input_size):
             side = (self.input_size, self.input_size)
             pixels = interpolate(pixels, size=side, mode="bilinear", antialias=True)
-        return ((pixels - 127) / 128).contiguous(memory_format=torch.channels_last)
+        pixels = enough_rows((pixels - 127) / 128)
+        return pixels.contiguous(memory_format=torch.channels_last)
 
 
 def _network() -> nn.Module:

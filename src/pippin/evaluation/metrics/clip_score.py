@@ -33,7 +33,7 @@ from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.measure import Measure, Subject, mean_measure
 from pippin.evaluation.metrics.declared.captions import CLIP_SCORE
 from pippin.rng import permutation
-from pippin.system.formats import parse_json
+from pippin.system.formats import read_foreign_json
 from pippin.system.text import print_above_progress, valid_unicode
 from pippin.types import Images, ImageStream
 
@@ -236,9 +236,7 @@ def _image_processor(folder: Path, image_size: int) -> Any:
     """Image processor of the folder, or that of the published CLIPs at this image size."""
     processor_class = transformers_library("CLIP score").CLIPImageProcessor
     processor_file = folder / "processor_config.json"
-    is_nested = processor_file.is_file() and "image_processor" in parse_json(
-        processor_file.read_bytes()
-    )
+    is_nested = processor_file.is_file() and "image_processor" in read_foreign_json(processor_file)
     if is_nested or (folder / "preprocessor_config.json").is_file():
         return processor_class.from_pretrained(folder, local_files_only=True)
     return processor_class(

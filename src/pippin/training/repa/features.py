@@ -55,9 +55,9 @@ class EffLite0Maps:
     def encode(self, images: Tensor, grid: Grid) -> Float[Tensor, "batch 112 rows columns"]:
         """See :class:`pippin.data.cache.feature_cache.FeatureEncoder`."""
         network = self._network(max(SMALLEST_INPUT, 16 * max(grid)))
-        stages = network.stages(enough_rows(images))
+        stages = network.stages(images)
         (features,) = islice(stages, EFFLITE0_STAGE, EFFLITE0_STAGE + 1)
-        return _resized(features[: len(images)], grid)
+        return _resized(features, grid)
 
     def _network(self, side: int) -> EffLite0:
         if side not in self._networks:
