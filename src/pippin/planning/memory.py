@@ -17,6 +17,7 @@ from pippin.data.config import ImagesConfig, NoDataConfig, OpenMojiConfig, Shape
 from pippin.data.views.crop import whole_image
 from pippin.denoisers.config import DenoiserConfig
 from pippin.evaluation.metrics.cost import meta_model, trial_outputs
+from pippin.evaluation.metrics.shape_memo import ShapeMemo
 from pippin.model import LatentDenoiser, sampled_parameters
 from pippin.recipes.recipe import Recipe, Shape, latent_layout
 from pippin.training.blocks import checkpoint_blocks
@@ -69,7 +70,7 @@ def activation_bytes(
         latent_shape: (channels, height, width).
         mask_ratio: share of tokens that deferred masking hides.
     """
-    with _saved_tensors(model) as saved, _Kernels():
+    with _saved_tensors(model) as saved, _Kernels(), ShapeMemo():
         outputs = trial_outputs(model, latent_shape, training=True, mask_ratio=mask_ratio)
     del outputs
     return _bytes(saved)
@@ -123,6 +124,7 @@ def _saved_bytes(
         _saved_tensors(model) as saved,
         _saved_per_block(model.denoiser.blocks, saved) as blocks,
         _Kernels(bf16=precision == "bf16"),
+        ShapeMemo(),
     ):
         outputs = trial_outputs(
             model, latent_shape, training=True, batch=batch, mask_ratio=mask_ratio

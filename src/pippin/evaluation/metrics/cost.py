@@ -16,6 +16,7 @@ from pippin.diffusion.forward_derivative import forward_derivatives
 from pippin.evaluation.measure import Measure
 from pippin.evaluation.metric import MetricKind
 from pippin.evaluation.metrics.declared.cost import MACS, PARAMETERS
+from pippin.evaluation.metrics.shape_memo import FlopCount
 from pippin.model import LatentDenoiser, build_model
 from pippin.recipes.recipe import Recipe
 from pippin.training.masking.config import NO_MASKING, MaskingConfig
@@ -63,11 +64,11 @@ def denoiser_flops(
         backward: count the gradients of weights and conditions too.
         mask_ratio: share of tokens that deferred masking hides, with ``backward`` only.
     """
-    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward):
+    with FlopCount() as count, torch.set_grad_enabled(backward):
         outputs = trial_outputs(model, latent_shape, training=backward, mask_ratio=mask_ratio)
         if backward:
             torch.stack([x.sum() for x in outputs]).sum().backward()
-    return counter.get_total_flops()
+    return count.total
 
 
 def training_flops(
