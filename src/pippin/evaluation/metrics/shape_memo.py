@@ -106,5 +106,7 @@ def _shares_memory(func: Any, output: Any, given: Any) -> bool:
 def _storages(value: Any) -> set[int]:
     if isinstance(value, Tensor):
         return {value.untyped_storage()._cdata}
-    members = value.values() if isinstance(value, dict) else value
-    return set().union(*map(_storages, members)) if isinstance(value, tuple | list | dict) else set()
+    members = list(value.values()) if isinstance(value, dict) else value
+    if not isinstance(members, tuple | list):
+        return set()
+    return {storage for member in members for storage in _storages(member)}
