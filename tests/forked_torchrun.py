@@ -76,13 +76,13 @@ def forked_torchrun(
 
     Args:
         words: arguments of ``python``.
-        folder: gets the file.
+        folder: gets the file, and ``output`` with all that they print.
         options: further options of torchrun.
         restarts: how often torchrun may start the ranks again.
     """
-    errors = folder / "errors"
+    output, errors = folder / "output", folder / "errors"
     given = [*TWO_RANKS, "--max-restarts", str(restarts), *options, *words]
-    running = FORK.Process(target=_launch, args=(given, errors, 2 + 2 * restarts))
+    running = FORK.Process(target=_launch, args=(given, output, errors, 2 + 2 * restarts))
     running.start()
     try:
         yield running, errors
@@ -91,9 +91,9 @@ def forked_torchrun(
         running.join()
 
 
-def _launch(words: list[str], errors: Path, ranks: int) -> None:
-    with open(os.devnull, "w") as nothing, errors.open("w") as said:
-        start_program({1: nothing, 2: said})
+def _launch(words: list[str], output: Path, errors: Path, ranks: int) -> None:
+    with output.open("w") as printed, errors.open("w") as said:
+        start_program({1: printed, 2: said})
     os.environ |= ENVIRONMENT
     Rank.forks = WaitingForks(ranks)
     subprocess_handler.Popen = Rank

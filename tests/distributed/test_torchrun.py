@@ -7,14 +7,13 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 
 import pytest
 import torch.multiprocessing as mp
 from forked_python import wait_for_exit
-from forked_torchrun import ENVIRONMENT, TWO_RANKS, forked_torchrun
+from forked_torchrun import forked_torchrun
 from safetensors.torch import load_file
 from waiting import wait_for
 
@@ -36,16 +35,15 @@ def command(recipe, path, folder, **settings):
 
 
 def by_torchrun(words, folder):
-    """Output of a command line in two processes of torchrun, itself a program of its own."""
-    command = [sys.executable, "-m", "torch.distributed.run", *TWO_RANKS, *words]
-    environment = os.environ | ENVIRONMENT
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+    """Output of a command line in two processes of torchrun."""
+    with forked_torchrun(words, folder) as (running, errors):
+        wait_for_exit(running, HANGS)
+    assert running.exitcode == 0, errors.read_text()
+    return (folder / "output").read_text() + errors.read_text()
 
 
 def in_forks(words, folder):
-    """The same in forks of this process, with the variables of torchrun: nothing is imported."""
+    """The same without torchrun, with its variables."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
