@@ -44,7 +44,7 @@ def slow(monkeypatch):
 @pytest.mark.parametrize(("size", "parallel"), [(1, "ddp"), (2, "ddp"), (2, "fsdp")])
 def test_the_bytes_equal_those_of_synchronous_saving(size, parallel, tmp_path):
     def run(world, at):
-        settings = {"parallel": parallel, "ema_extra": (ShareHalfLife(share=0.3),), "images": 48}
+        settings = {"parallel": parallel, "ema_extra": (ShareHalfLife(share=0.3),), "images": 32}
         settings |= {"keep_checkpoints": 9, "checkpoint_every": 16}
         for name, beside in (("place", False), ("beside", True)):
             trainer = make_trainer(at / name, world, checkpoint_overlap=beside, **settings)
@@ -52,7 +52,7 @@ def test_the_bytes_equal_those_of_synchronous_saving(size, parallel, tmp_path):
         return {"all": sorted(str(p.name) for p in (at / "beside/checkpoints").iterdir())}
 
     for rank in run_ranks(size, run, tmp_path):
-        assert rank["all"] == ["16", "32", "48"]
+        assert rank["all"] == ["16", "32"]
     assert files(tmp_path / "beside") == files(tmp_path / "place")
 
 
