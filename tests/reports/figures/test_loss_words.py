@@ -57,6 +57,16 @@ def test_time_density_weight_and_further_terms_are_stated():
     assert "None" not in training_loss_words({"run": {}}).explanation
 
 
+def test_a_loss_with_repa_is_another_quantity_than_one_without():
+    flow = LOGIT_NORMAL | {"diffusion.prediction": "flow"}
+    none = flow | {"train.repa.encoder": "none", "train.repa.weight": 0.5}
+    repa = flow | {"train.repa.encoder": "efflite0", "train.repa.weight": 0.5}
+    assert "REPA" not in training_loss_words({"none": none}).explanation
+    words = training_loss_words({"none": none, "repa": repa}).explanation
+    assert "different quantities" in words
+    assert "plus 0.5 times the negative cosine similarity with frozen features" in words
+
+
 def test_arms_of_different_targets_are_said_to_be_not_comparable():
     arms = {name: UNIFORM | {"diffusion.prediction": name} for name in ("eps", "flow")}
     words = training_loss_words(arms)

@@ -100,6 +100,9 @@ def _words(settings: Settings) -> LossWords:
         terms.append("the same of the masked pass")
     if settings.get("diffusion.direction_weight"):
         terms.append("the error of its direction")
+    if settings.get("train.repa.encoder") not in (None, "none"):
+        weight = _number(settings.get("train.repa.weight"))
+        terms.append(f"{weight} times the negative cosine similarity with frozen features (REPA)")
     if terms:
         parts.append(f"plus {' and '.join(terms)}")
     return LossWords(name, ", ".join(parts))
