@@ -75,6 +75,20 @@ def test_arms_of_different_targets_are_said_to_be_not_comparable():
     assert "flow: mean squared error of the predicted velocity" in words.explanation
 
 
+def test_arms_of_equal_losses_share_their_words():
+    flow, eps = (UNIFORM | {"diffusion.prediction": kind} for kind in ("flow", "eps"))
+    masked = flow | {"denoiser.mask_ratio": 0.3}
+    few = training_loss_words({"a": flow, "b": eps, "c": flow}).explanation
+    assert few.startswith("different quantities, not comparable with each other: a, c: mean")
+    assert few.count("velocity") == 1 and "; b: mean squared error of the predicted noise" in few
+    many = {f"flow-{index}": flow for index in range(10)}
+    words = training_loss_words({"mdtv2-class": masked, **many, "mdtv2-text": masked})
+    assert words.name == "velocity error"
+    assert "each other: mdtv2-class, mdtv2-text: mean" in words.explanation
+    assert "plus the same of the masked pass; the other 10 arms: mean" in words.explanation
+    assert "flow-" not in words.explanation
+
+
 def test_the_held_out_loss_is_the_noise_error_whatever_is_predicted():
     grid = {"evaluation.loss_log_snrs": [-6.0, 0.0, 6.0]}
     eps, flow = (

@@ -11,7 +11,7 @@ A log has two losses that look alike and are different quantities:
 On one axis a flow model would seem to generalise better than it trains.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 Settings = Mapping[str, Any]
@@ -44,22 +44,38 @@ class LossWords(NamedTuple):
     """How it is measured."""
 
 
+NAMED_ARMS = 3
+"""The largest group of arms with equal losses is called "the other N arms" if it has more."""
+
+
 def training_loss_words(arms: Mapping[str, Settings]) -> LossWords:
-    """Words about the training loss of all arms.
+    """Words about the training loss of all arms; arms of equal losses share them.
 
     Args:
         arms: name of each arm -> its settings.
     """
-    words = {name: _words(settings) for name, settings in arms.items()}
-    distinct = list(dict.fromkeys(words.values()))
-    if len(distinct) == 1:
-        return distinct[0]
-    names = list(dict.fromkeys(each.name for each in distinct))
-    each_arm = "; ".join(f"{name}: {each.explanation}" for name, each in words.items())
+    groups: dict[LossWords, list[str]] = {}
+    for name, settings in arms.items():
+        groups.setdefault(_words(settings), []).append(name)
+    if len(groups) == 1:
+        return next(iter(groups))
+    names = {words.name for words in groups}
     return LossWords(
-        name=names[0] if len(names) == 1 else "errors of different targets",
-        explanation=f"different quantities, not comparable with each other: {each_arm}",
+        name=names.pop() if len(names) == 1 else "errors of different targets",
+        explanation="different quantities, not comparable with each other: "
+        + "; ".join(_each_group(groups)),
     )
+
+
+def _each_group(groups: Mapping[LossWords, list[str]]) -> Iterator[str]:
+    """Arms and explanation of each group; a large one is last, without the names of its arms."""
+    *others, largest = sorted(groups.values(), key=len)
+    order = groups.values() if len(largest) <= NAMED_ARMS else (*others, largest)
+    words = {tuple(arms): words for words, arms in groups.items()}
+    for arms in order:
+        many = arms is largest and len(arms) > NAMED_ARMS
+        who = f"the other {len(arms)} arms" if many else ", ".join(arms)
+        yield f"{who}: {words[tuple(arms)].explanation}"
 
 
 def held_out_loss_words(arms: Sequence[Settings]) -> LossWords:
