@@ -81,6 +81,15 @@ def test_the_headline_says_each_claim_with_its_verdict(folder):
     assert "better" not in " ".join(found.companions)
 
 
+def test_equal_verdicts_of_all_claims_are_said_once(folder):
+    source = open_source(folder)
+    drift = source.declaration.contrasts[0]
+    more = replace(drift, name="again", claim="It falls again.")
+    declared = replace(source.declaration, contrasts=(drift, more))
+    found = study_headline(replace(source, declaration=declared), [])
+    assert (found.mark, found.sentence) == ("Supported", "Drift falls. It falls again.")
+
+
 def test_the_table_has_estimate_interval_power_and_verdict(folder):
     source = open_source(folder)
     results = evaluate_contrasts(source)

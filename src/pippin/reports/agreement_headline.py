@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 
 from pippin.reports.cautions import cautions
-from pippin.reports.headline import Headline, Strip, Tone, declared_values
+from pippin.reports.headline import Headline, Strip, Tone, claim_sentence, declared_values
 from pippin.reports.report_data import Source
 from pippin.reports.tables.agreement_table import correlation_text
 from pippin.reports.tables.results_table import Line
@@ -23,11 +23,11 @@ def agreement_headline(
 ) -> Headline:
     """The claim of the primary agreement with its verdict, and the intervals of all."""
     (primary,) = (result for result in results if result.agreement.role == "primary")
-    measured = primary.rho is not None
-    mark = primary.verdict.capitalize()
+    verdict = primary.verdict.capitalize()
+    mark = "No verdict yet" if primary.rho is None else verdict
     return Headline(
-        mark=mark if measured else "No verdict yet",
-        sentence=f"{mark}: {primary.agreement.claim}",
+        mark=mark,
+        sentence=claim_sentence(mark, verdict, primary.agreement.claim),
         meaning="",
         tone=_TONES[primary.verdict],
         details=tuple(map(_detail, results)),

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 
 from pippin.reports.agreement_headline import agreement_headline
 from pippin.reports.cautions import cautions
-from pippin.reports.headline import Headline, Strip, Tone, declared_values, headline
+from pippin.reports.headline import (
+    Headline,
+    Strip,
+    Tone,
+    claim_sentence,
+    declared_values,
+    headline,
+)
 from pippin.reports.report_data import Source
 from pippin.reports.tables.agreement_table import evaluate_agreements
 from pippin.reports.tables.contrast_table import contrast_label, estimate_text, evaluate_contrasts
@@ -42,11 +49,13 @@ def contrast_headline(
     """One sentence for each primary claim, and intervals in units of the smallest effects."""
     primary = [result for result in results if result.contrast.role == "primary"]
     strips, band = _strips(primary)
+    mark = _mark(primary)
     sentences = [
-        f"{MARKS[result.verdict]}: {result.contrast.claim}" for result in _ordered(primary)
+        claim_sentence(mark, MARKS[result.verdict], result.contrast.claim)
+        for result in _ordered(primary)
     ]
     return Headline(
-        mark=_mark(primary),
+        mark=mark,
         sentence=" ".join(sentences) or "No primary contrast was declared; nothing is decided.",
         meaning="",
         tone=_TONES.get(

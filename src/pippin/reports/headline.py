@@ -223,6 +223,11 @@ def values_text(source: Source, line: Line) -> str:
     return ", ".join(f"{arm} {cell.text}" for arm, cell in arms) + real
 
 
+def claim_sentence(mark: str, verdict: str, claim: str) -> str:
+    """The claim after its verdict, unless the mark before the sentence says the same."""
+    return claim if mark == verdict else f"{verdict}: {claim}"
+
+
 def declared_values(source: Source, lines: list[Line]) -> list[str]:
     """Values of the primary metric and its companions, without a verdict."""
     named = {source.declaration.primary, *source.declaration.companions}

@@ -86,7 +86,7 @@ def folder(tmp_path_factory):
 def test_the_report_shows_verdict_interval_and_ranks(folder, tmp_path):
     page = render_report(folder, tmp_path / "page.html").read_text(encoding="utf-8")
     assert "Declared agreements of rankings" in page and "Declared contrasts" not in page
-    assert "Supported: Denoisers with a lower held-out loss by class" in page
+    assert "</span> Denoisers with a lower held-out loss by class" in page
     assert "1.00 [1.00, 1.00] (3 seeds)" in page
     assert "\N{MINUS SIGN}1.00 [\N{MINUS SIGN}1.00, \N{MINUS SIGN}1.00] (3 seeds)" in page
     assert "rank by text" in page and ">decides<" not in page and ": better<" not in page
@@ -96,7 +96,7 @@ def test_the_report_shows_verdict_interval_and_ranks(folder, tmp_path):
 
 def test_tables_hold_the_agreements(folder, tmp_path):
     text = render_table(folder, tmp_path / "table.md").read_text(encoding="utf-8")
-    assert text.startswith("**Supported.** Supported: Denoisers with a lower")
+    assert text.startswith("**Supported.** Denoisers with a lower")
     head = "| method | class by held-out loss | rank by class | text by held-out loss | rank"
     assert head in text and "| claim | Spearman | Kendall |" in text
     ranks = [line for line in text.splitlines() if line.startswith("| ddt |")]
