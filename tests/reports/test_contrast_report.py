@@ -104,6 +104,8 @@ def test_the_table_has_estimate_interval_power_and_verdict(folder):
     assert drift.formula == "\N{MINUS SIGN}1 entangled +1 disentangled of drift (unit: distance)"
     assert re.fullmatch(r"0\.\d\d; \d+ seeds", quality.cells[4])
     assert effect.cells[-1] == "exploratory" and effect.cells[3].endswith("not adjusted")
+    sized = replace(results[1], contrast=replace(results[1].contrast, role="secondary"))
+    assert contrast_lines(source, [sized])[0].cells[4] == "\N{EN DASH}"
 
 
 def test_markdown_puts_contrasts_first_and_the_rest_without_verdict(folder):

@@ -101,6 +101,10 @@ def test_tables_hold_the_agreements(folder, tmp_path):
     assert head in text and "| claim | Spearman | Kendall |" in text
     ranks = [line for line in text.splitlines() if line.startswith("| ddt |")]
     assert ranks[0].split(" | ")[2] == "3" and ranks[1].strip("| ").endswith("4")
+    claims = [
+        line.strip("| ").split(" | ") for line in text.splitlines() if " | exploratory |" in line
+    ]
+    assert [cells[4] for cells in claims] == ["\N{EN DASH}"] * 2  # never supported, so no power
     latex = render_table(folder, tmp_path / "table.tex").read_text(encoding="utf-8")
     assert "tab:rankings-cpu-agreements" in latex
     content = render_table(folder, tmp_path / "table.csv").read_text(encoding="utf-8")

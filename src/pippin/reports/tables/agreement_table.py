@@ -75,7 +75,7 @@ def agreement_lines(results: list[AgreementResult]) -> list[ClaimLine]:
                 correlation_text(result.rho),
                 correlation_text(result.tau),
                 number(result.agreement.smallest_effect),
-                _ABSENT if result.power is None else f"{result.power:.2f}",
+                _power(result),
                 result.verdict,
             ),
             reason=result.reason,
@@ -83,6 +83,13 @@ def agreement_lines(results: list[AgreementResult]) -> list[ClaimLine]:
         )
         for result in results
     ]
+
+
+def _power(result: AgreementResult) -> str:
+    """The power; a dash for agreements that are never supported."""
+    if result.agreement.role != "primary" or result.power is None:
+        return _ABSENT
+    return f"{result.power:.2f}"
 
 
 def correlation_text(estimate: Estimate | None) -> str:

@@ -111,7 +111,7 @@ def _line(result: ContrastResult, units: dict[str, str], family: int) -> ClaimLi
             _PREDICTED[contrast.predicted],
             "none declared" if small is None else number(small),
             _p(result),
-            _power(result, max(family, 1) if contrast.role == "primary" else 1),
+            _power(result, family),
             result.verdict,
         ),
         reason=result.reason,
@@ -163,9 +163,10 @@ def p_text(value: float) -> str:
 
 
 def _power(result: ContrastResult, family: int) -> str:
-    """The power at the observed spread, and the number of seeds with the target power."""
+    """The power at the observed spread, and the number of seeds with the target power; a dash for
+    contrasts that are never supported."""
     contrast, count = result.contrast, result.estimate.count if result.estimate else 0
-    if not result.spread or count < 2:
+    if contrast.role != "primary" or not result.spread or count < 2:
         return "\N{EN DASH}"
     power = contrast_power(contrast, result.spread, count, family)
     if power is None:
