@@ -18,7 +18,7 @@ from pippin.reports.tables.contrast_table import (
     evaluate_contrasts,
     p_text,
 )
-from pippin.reports.tables.results_table import result_lines
+from pippin.reports.tables.results_table import nearest_note, result_lines
 from pippin.studies.contrasts import Contrast, difference
 from pippin.studies.runner import run_study
 from pippin.studies.study_folder import declare
@@ -123,6 +123,16 @@ def test_markdown_puts_contrasts_first_and_the_rest_without_verdict(folder):
     assert columns[:4] == ["arm", "drift", "effect", "FD-efflite0"]
     assert columns[4:6] == ["KID-efflite0", "sharpness"]  # quality stands together
     assert "coverage" not in columns
+
+
+def test_no_note_explains_a_word_that_no_difference_has(folder, tmp_path):
+    claims = open_source(folder)  # with sharpness, whose best value is that of real images
+    assert "≈: the value nearest" in markdown(claims)
+    assert "the word after it" not in markdown(claims)
+    page = render_report(folder, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "≈: the value nearest" in page and "the word after it" not in page
+    undecided = replace(claims.declaration, contrasts=())
+    assert "the word after it compares" in nearest_note(undecided)
 
 
 def test_the_page_holds_the_table_and_the_prediction(folder, tmp_path):

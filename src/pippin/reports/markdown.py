@@ -28,8 +28,8 @@ from pippin.reports.tables.paper_numbers import (
 )
 from pippin.reports.tables.results_table import (
     ABSENT,
-    NEAREST_NOTE,
     Line,
+    nearest_note,
     result_lines,
 )
 from pippin.studies.results import Outcome
@@ -66,7 +66,8 @@ def markdown(source: Source, metrics: Literal["declared", "all"] = "declared") -
         if comparison.reason
     ]
     notes = [f"Δ: {text}." for text in dict.fromkeys(basis)]
-    notes += [NEAREST_NOTE] if any(line.metric.target for line in declared) else []
+    if any(line.metric.target for line in declared):
+        notes.append(nearest_note(source.declaration))
     if claims:
         notes += [
             *(AGREEMENT_READING if agreements else READING),

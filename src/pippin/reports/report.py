@@ -30,7 +30,7 @@ from pippin.reports.tables.agreement_table import (
 )
 from pippin.reports.tables.contrast_table import HEADS, READING, contrast_lines, evaluate_contrasts
 from pippin.reports.tables.paper_numbers import CAUTION, HEADING, published_figures
-from pippin.reports.tables.results_table import NEAREST_NOTE, Line, result_lines
+from pippin.reports.tables.results_table import Line, nearest_note, result_lines
 from pippin.runs.folder import SHARED_WEIGHTS_FILE
 from pippin.system.formats import read_versioned_json
 
@@ -160,12 +160,13 @@ def _reading(source: Source) -> list[str]:
             missing,
         ]
     others, measured = len(arms) - 1, {row.metric for row in source.results.rows}
+    with_target = any(find_metric(name).target for name in measured)
     corrected = f", corrected for {others} comparisons" if others > 1 else ""
     return [
         f"Mean ± half of the 95 % interval (Student t) over {len(seeds)} training seeds; "
         f"{single}, where all seeds have the same.",
         f"Δ is the mean paired difference to {arms[0]} over common seeds{corrected}.",
-        *([NEAREST_NOTE] if any(find_metric(name).target for name in measured) else []),
+        *([nearest_note(source.declaration)] if with_target else []),
         _decides(source),
         missing,
     ]

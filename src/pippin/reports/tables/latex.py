@@ -8,7 +8,7 @@ from pippin.reports.output_file import LATEX_HEAD
 from pippin.reports.report_data import Source
 from pippin.reports.tables.agreement_table import AGREEMENT_HEADS
 from pippin.reports.tables.contrast_table import ClaimLine
-from pippin.reports.tables.results_table import ABSENT, NEAREST_NOTE, Cell, Line
+from pippin.reports.tables.results_table import ABSENT, Cell, Line, nearest_note
 
 _SPECIAL = {
     **{character: rf"\{character}" for character in "&%$#_{}"},
@@ -116,7 +116,7 @@ def _caption(source: Source, lines: Sequence[Line]) -> str:
         corrected = f", corrected for {len(others)} comparisons" if len(others) > 1 else ""
         texts.append(f"Δ is the mean paired difference to {first}{corrected}.")
     if any(line.metric.target for line in lines):
-        texts.append(NEAREST_NOTE)
+        texts.append(nearest_note(source.declaration))
     return escape_latex(" ".join(texts))
 
 

@@ -23,15 +23,19 @@ from pippin.reports.tables.table_lines import (
     Tone,
     quality_together,
 )
+from pippin.studies.declaration import Declaration
 from pippin.studies.fairness import covered
 from pippin.studies.results import OF_FILES, Row
 from pippin.studies.statistics import Estimate, number, over_seeds, plus_minus, roughly, signed
 from pippin.studies.verdict import Comparison, Series, Status, compare
 
-NEAREST_NOTE = (
-    "≈: the value nearest to real images' value is best; Δ is the difference of the values, and "
-    "the word after it compares their distances from real images' value."
-)
+
+def nearest_note(declaration: Declaration) -> str:
+    """Note on metrics with a target; where claims decide, no word follows a difference."""
+    note = "≈: the value nearest to real images' value is best; Δ is the difference of the values"
+    if declaration.decided_by_claims:
+        return f"{note}."
+    return f"{note}, and the word after it compares their distances from real images' value."
 
 
 def result_lines(source: Source) -> list[Line]:
