@@ -147,6 +147,7 @@ def test_the_page_holds_the_table_and_the_prediction(folder, tmp_path):
     ):
         assert text in page
     assert ">decides<" not in page and ">read with it<" not in page and ": better<" not in page
+    assert "in one metric of twenty, some Δ excludes zero by chance" in page  # corrected for arms
 
 
 def contrast(name, *metrics):

@@ -36,6 +36,12 @@ def test_verdict_then_images_then_numbers(finished):
     assert order == sorted(order)
 
 
+def test_chance_is_stated_for_the_level_of_the_differences(finished):
+    text = page(finished)
+    assert "in one of twenty others, some Δ excludes zero by chance" in text
+    assert "one Δ in twenty" not in text
+
+
 def test_numbers_are_means_over_paired_seeds(finished):
     drift, effect = result_lines(open_source(finished))
     first, second = (cell.text.replace("\N{NO-BREAK SPACE}", " ") for cell in drift.arms)

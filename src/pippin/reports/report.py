@@ -175,17 +175,17 @@ def _reading(source: Source) -> list[str]:
 def _decides(source: Source) -> str:
     if source.declaration.contrasts:
         return (
-            "Only the declared contrasts decide. Every Δ here is exploratory; the interval of one "
-            "in twenty excludes zero by chance."
+            "Only the declared contrasts decide. Every Δ here is exploratory; in one metric of "
+            "twenty, some Δ excludes zero by chance."
         )
     if source.declaration.agreements:
         return (
-            "Only the primary agreement of rankings decides. Every Δ here is exploratory; the "
-            "interval of one in twenty excludes zero by chance."
+            "Only the primary agreement of rankings decides. Every Δ here is exploratory; in one "
+            "metric of twenty, some Δ excludes zero by chance."
         )
     return (
-        "Only the metric marked “decides” was declared before the run; of the others, the "
-        "interval of one Δ in twenty excludes zero by chance."
+        "Only the metric marked “decides” gives the verdict; in one of twenty others, some Δ "
+        "excludes zero by chance."
     )
 
 
