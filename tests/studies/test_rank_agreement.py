@@ -138,6 +138,14 @@ def test_verdicts_follow_from_the_interval(low, high, verdict):
     assert judge(low, high, 0.5)[0] == verdict
 
 
+def test_an_agreement_that_is_shown_and_too_small_is_said_to_be_both():
+    assert judge(0.1, 0.4, 0.5) == (
+        "not supported",
+        "The rankings agree, but by less than counts (0.5).",
+    )
+    assert "whole interval is below" in judge(-0.2, 0.4, 0.5)[1]
+
+
 def test_methods_are_ranked_from_the_best_of_each_metric():
     draw = np.random.default_rng(0)
     losses = np.arange(6.0)[:, None] + 0.1 * draw.normal(size=(6, 5))

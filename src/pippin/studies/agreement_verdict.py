@@ -114,6 +114,11 @@ def agreement_result(
 def judge(low: float, high: float, smallest_effect: float) -> tuple[Verdict, str]:
     """Verdict and reason from the interval of the correlation."""
     matters = f"the smallest that counts as agreement ({smallest_effect:g})"
+    if low > 0 and high < smallest_effect:
+        return (
+            "not supported",
+            f"The rankings agree, but by less than counts ({smallest_effect:g}).",
+        )
     if high < smallest_effect:
         return "not supported", f"The whole interval is below {matters}."
     if low <= 0:
