@@ -161,6 +161,29 @@ def test_another_setting_needs_another_folder(study, execute, tmp_path):
     run_study(elsewhere, tmp_path, execute, quiet)
 
 
+def test_the_declaration_keeps_the_machine_settings_of_the_finished_runs(study, execute, tmp_path):
+    def fail(recipe, folder):
+        raise ValueError("no memory")
+
+    def on(device):
+        base = replace_at(study.base, "train.device", device)
+        return replace(study, base=base, reproduce=(f"pippin study run demo --device {device}",))
+
+    def declared():
+        read_back = Declaration.load(tmp_path / "study.json")
+        devices = {arm["train"]["device"] for arm in read_back.arms.values()}
+        return devices, read_back.reproduce[-1].split()[-1]
+
+    run_study(on("cuda"), tmp_path, fail, quiet)
+    run_study(on("cpu"), tmp_path, execute, quiet)
+    assert declared() == ({"cpu"}, "cpu")  # nothing had been trained on the other device
+    run_study(on("auto"), tmp_path, execute, quiet)
+    assert declared() == ({"cpu"}, "cpu")
+    run_study(replace(on("auto"), seeds=(7,)), tmp_path, execute, quiet)
+    assert declared() == ({"cpu"}, "cpu")
+    assert 7 in Declaration.load(tmp_path / "study.json").seeds
+
+
 def test_a_folder_of_failures_alone_may_be_declared_anew(study, execute, tmp_path):
     def fail(recipe, folder):
         raise ValueError("nowhere is not there")

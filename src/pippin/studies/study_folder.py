@@ -6,8 +6,10 @@ STUDY/ study.json  results.jsonl  report.html
        starts/NAME-seedS/  pre-training runs
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pippin.config import ConfigError, difference
 from pippin.recipes.recipe import Recipe
@@ -32,7 +34,9 @@ def declare(study: Study, folder: Path) -> None:
     """Write the folder's ``study.json``, or refuse if it holds another study.
 
     Seeds may be added later; ``first_seeds`` records those declared first. A folder without any
-    checkpoint or result may be declared again, as after a mistake that failed all runs.
+    checkpoint or result may be declared again, as after a mistake that failed all runs. Otherwise
+    the recipes and the command stay those of the first call: settings outside the protocol may
+    differ in later calls, and would be untrue for finished runs.
 
     Raises:
         ConfigError: the declaration or a setting of an arm has changed.
@@ -40,17 +44,25 @@ def declare(study: Study, folder: Path) -> None:
     path = folder / "study.json"
     declared = study.declaration()
     if path.exists():
-        before = Declaration.load(path)
+        before, untouched = Declaration.load(path), _untouched(folder)
         try:
             _refuse_change(before, declared, path)
         except ConfigError:
-            if not _untouched(folder):
+            if not untouched:
                 raise
             (folder / "results.jsonl").unlink(missing_ok=True)  # failures of what was declared
             before = declared
         seeds = tuple(sorted({*before.seeds, *declared.seeds}))
         declared = replace(declared, seeds=seeds, first_seeds=before.first_seeds)
+        if not untouched:
+            arms, starts = _in_this_version(before.arms), _in_this_version(before.starts)
+            declared = replace(declared, arms=arms, starts=starts, reproduce=before.reproduce)
     declared.save(path)
+
+
+def _in_this_version(recipes: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Recipes as this version records them; settings that an older one lacked have defaults."""
+    return {name: Recipe.from_dict(recipe).to_dict() for name, recipe in recipes.items()}
 
 
 def _untouched(folder: Path) -> bool:
