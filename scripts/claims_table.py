@@ -4,10 +4,10 @@
     python scripts/claims_table.py            update it
     python scripts/claims_table.py --check    exit code 1 if it is out of date
 
-results/claims.json names, for each claim, the study that tests it and the declared contrast. For
-studies without contrasts it names the arm that is compared with the baseline by the declared
-primary metric, and the prediction: better, worse or same. Verdicts come from the kept results
-only.
+results/claims.json names, for each claim, the study that tests it and the declared contrast or
+agreement of rankings. For studies without either it names the arm that is compared with the
+baseline by the declared primary metric, and the prediction: better, worse or same. Verdicts come
+from the kept results only.
 """
 
 import json
@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pippin.reports.report_data import Source, open_source
+from pippin.reports.tables.agreement_table import correlation_text, evaluate_agreements
 from pippin.reports.tables.contrast_table import estimate_text, evaluate_contrasts
 from pippin.reports.tables.results_table import result_lines
 from pippin.reports.tables.table_lines import Line
+from pippin.studies.agreement_verdict import AgreementResult
 from pippin.studies.contrast_verdict import ContrastResult
 
 ROOT = Path(__file__).parents[1]
@@ -86,6 +88,12 @@ def contrasts_of(study: str) -> dict[str, ContrastResult]:
 
 
 @cache
+def agreements_of(study: str) -> dict[str, AgreementResult]:
+    """Results of the declared agreements of rankings by name."""
+    return {result.agreement.name: result for result in evaluate_agreements(source_of(study))}
+
+
+@cache
 def primary_line(study: str) -> Line:
     """Results of the primary metric."""
     (primary,) = (line for line in result_lines(source_of(study)) if line.role == "primary")
@@ -96,7 +104,7 @@ def finding(claim: dict[str, str]) -> Finding:
     """Evaluate a claim.
 
     Raises:
-        KeyError: the study has no such contrast or arm.
+        KeyError: the study has no such contrast, agreement or arm.
     """
     if "contrast" in claim:
         result = contrasts_of(claim["study"])[claim["contrast"]]
@@ -104,6 +112,10 @@ def finding(claim: dict[str, str]) -> Finding:
         seeds = result.estimate.count if result.estimate else 0
         value, _, _ = estimate_text(result.estimate).partition(" (")
         return Finding(result.verdict, value + unit, seeds)
+    if "agreement" in claim:
+        agreed = agreements_of(claim["study"])[claim["agreement"]]
+        value, _, _ = correlation_text(agreed.rho).partition(" (")
+        return Finding(agreed.verdict, f"Spearman {value}", agreed.rho.count if agreed.rho else 0)
     primary = primary_line(claim["study"])
     comparisons = {comparison.second: comparison for comparison in primary.comparisons}
     comparison = comparisons[claim["arm"]]

@@ -2,7 +2,9 @@
 """The study `rankings`: arms that differ in method and condition alone, and its report."""
 
 import csv
+import importlib.util
 import io
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,7 @@ from pippin.studies.shipped.rankings import METHODS
 from pippin.studies.shipped.table import STUDIES, get_study
 
 SCALES = STUDIES["rankings"].scales
+CLAIMS_TABLE = Path(__file__).parents[3] / "scripts" / "claims_table.py"
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -111,3 +114,14 @@ def test_tables_hold_the_agreements(folder, tmp_path):
     rows = [row for row in csv.DictReader(io.StringIO(content)) if row["kind"] == "agreement"]
     assert [row["verdict"] for row in rows] == ["supported", "exploratory", "exploratory"]
     assert [float(row["mean"]) for row in rows[:2]] == [1.0, -1.0]
+
+
+def test_an_agreement_can_be_a_row_of_the_table_of_claims(folder, monkeypatch):
+    spec = importlib.util.spec_from_file_location("claims_table", CLAIMS_TABLE)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.setattr(script, "RESULTS", folder.parent)
+    claim = {"study": folder.name, "agreement": "held-out loss"}
+    assert script.finding(claim) == ("supported", "Spearman 1.00 [1.00, 1.00]", 3)
+    with pytest.raises(KeyError, match="unknown"):
+        script.finding(claim | {"agreement": "unknown"})
