@@ -55,8 +55,9 @@ def _strip(result: AgreementResult) -> Strip:
     def position(value: float) -> float:
         return round(50 + 46 * value, 2)
 
+    remark = "" if result.agreement.role == "primary" else " (exploratory)"
     return Strip(
-        label=result.agreement.name,
+        label=result.agreement.name + remark,
         low=position(rho.mean if rho.low is None else rho.low),
         mean=position(rho.mean),
         high=position(rho.mean if rho.high is None else rho.high),

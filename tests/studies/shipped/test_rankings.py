@@ -10,10 +10,12 @@ import pytest
 
 from pippin.config import difference
 from pippin.evaluation.measure import Measure
+from pippin.reports.contrast_headline import study_headline
 from pippin.reports.inline import source_markdown
 from pippin.reports.report import render_report
 from pippin.reports.report_data import open_source
 from pippin.reports.table_file import render_table
+from pippin.reports.tables.results_table import result_lines
 from pippin.studies.runner import run_study
 from pippin.studies.shipped.options import FeatureChoice, with_features
 from pippin.studies.shipped.rankings import METHODS
@@ -95,6 +97,15 @@ def test_the_report_shows_verdict_interval_and_ranks(folder, tmp_path):
     assert "rank by text" in page and ">decides<" not in page and ": better<" not in page
     assert "Only the primary agreement of rankings decides." in page
     assert "Supported" in source_markdown(open_source(folder))
+
+
+def test_strips_that_decide_nothing_say_so(folder):
+    source = open_source(folder)
+    strips = study_headline(source, result_lines(source)).strips
+    assert [strip.label for strip in strips][:2] == [
+        "held-out loss",
+        "quality of samples (exploratory)",
+    ]
 
 
 def test_tables_hold_the_agreements(folder, tmp_path):
