@@ -2,6 +2,7 @@
 """Metrics: names, parameters, words, and the registry."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,9 @@ def test_every_example_belongs_to_one_kind_and_has_words():
         assert metric.label and metric.description
         assert metric.better in ("lower", "higher", "neither")
         assert "{" not in metric.label + metric.description + metric.unit
+        assert not re.search(
+            r"\b[Tt]he same (error|features|over)", metric.description
+        )  # as what?
 
 
 def test_parameters_are_typed():

@@ -25,7 +25,7 @@ HELD_OUT_LOSS = ship_metric(
 HELD_OUT_X0_LOSS = ship_metric(
     _LOSS(
         name="held-out x0 loss",
-        description="The same error, counted in the clean latent instead of the noise.",
+        description="Held-out loss, counted in the clean latent instead of the noise.",
     )
 )
 EPS_ERROR = ship_metric(

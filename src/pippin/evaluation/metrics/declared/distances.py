@@ -30,8 +30,8 @@ def _fd_words(metric: Metric) -> str:
             "Fréchet distance in features of an Inception that is not the published one: not FID."
         )
     return (
-        "Fréchet distance in the same features; large with few samples even for real images. "
-        "Not FID."
+        "Fréchet distance in features of another network than Inception; large with few samples "
+        "even for real images. Not FID."
     )
 
 
@@ -42,7 +42,7 @@ KID_SUBSETS = ship_metric(
     _SAMPLES(
         name="KID-{features} subsets",
         better="lower",
-        description="The same over random subsets, as papers report it.",
+        description="KID as the mean over random subsets, as papers report it.",
     )
 )
 FID = ship_metric(
