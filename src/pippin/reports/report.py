@@ -34,6 +34,11 @@ from pippin.reports.tables.results_table import Line, nearest_note, result_lines
 from pippin.runs.folder import SHARED_WEIGHTS_FILE
 from pippin.system.formats import read_versioned_json
 
+NAMED_ARMS = 4
+"""Highest number of arms that the head of the page names."""
+CONTROL_PARTS = ("drift", "control-profile")
+"""Parts of an evaluation that the section on controls shows."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunLine:
@@ -74,6 +79,9 @@ def _context(source: Source, embedder: ImageEmbedder) -> dict[str, Any]:
     curves = learning_curves(source)
     images = gallery(source, embedder)
     agreements = evaluate_agreements(source)
+    profiles, curves_of_drift = control_profiles(source), tradeoffs(source)
+    shown = images.drift or profiles or curves_of_drift or _declares_controls(source)
+    sections = _sections(source, controls=bool(shown))
     return {
         "study": source.declaration,
         "is_study": source.is_study,
@@ -89,7 +97,8 @@ def _context(source: Source, embedder: ImageEmbedder) -> dict[str, Any]:
         "agreement_heads": AGREEMENT_HEADS,
         "agreement_reading": AGREEMENT_READING,
         "rank_tables": [rank_table(result) for result in agreements],
-        "sections": _sections(source),
+        "sections": sections,
+        "shown_sections": [anchor for anchor, _ in sections],
         "lines": [line for line in lines if not line.detail],
         "all_lines": lines,
         "reading": _reading(source),
@@ -97,8 +106,8 @@ def _context(source: Source, embedder: ImageEmbedder) -> dict[str, Any]:
         "curves": [(figure, Markup(figure.svg)) for figure in curves],
         "losses_note": NOT_COMPARABLE,
         "quality": [(figure, Markup(figure.svg)) for figure in quality_curves(source)],
-        "profiles": [(figure, Markup(figure.svg)) for figure in control_profiles(source)],
-        "tradeoffs": [(figure, Markup(figure.svg)) for figure in tradeoffs(source)],
+        "profiles": [(figure, Markup(figure.svg)) for figure in profiles],
+        "tradeoffs": [(figure, Markup(figure.svg)) for figure in curves_of_drift],
         "samples": images.samples,
         "drift": images.drift,
         "previews": None if source.is_study else run_previews(source, embedder),
@@ -132,18 +141,33 @@ def run_previews(source: Source, embedder: ImageEmbedder) -> Previews | None:
     return previews(source.runs[0], embedder, of_text=of_text)
 
 
-def _sections(source: Source) -> list[tuple[str, str]]:
-    """Sections of the page: anchor and title."""
+def _sections(source: Source, *, controls: bool) -> list[tuple[str, str]]:
+    """Sections of the page: anchor and title.
+
+    Args:
+        controls: with the section on drift and control profiles.
+    """
     differences = [("differences", "What differs")] if source.is_study else []
+    drift = [("drift", "Control drift")] if controls else []
     return [
         ("samples", "Samples"),
-        ("drift", "Control drift"),
+        *drift,
         ("results", "Results"),
         ("training", "Training"),
         *differences,
         ("protocol", "Protocol"),
         ("reproduce", "Reproduction"),
     ]
+
+
+def _declares_controls(source: Source) -> bool:
+    """True if the evaluation of any arm has drift or control profiles, or does not say."""
+    settings = source.declaration.settings().values()
+    parts = [arm.get("evaluation.parts") for arm in settings]
+    return any(
+        not isinstance(named, list | tuple) or not set(CONTROL_PARTS).isdisjoint(map(str, named))
+        for named in parts
+    )
 
 
 def _reading(source: Source) -> list[str]:
@@ -204,7 +228,9 @@ def grouped_details(lines: list[Line]) -> dict[str, list[Line]]:
 def _facts(source: Source) -> list[str]:
     """Arms, seeds, budgets, models and data, for the head of the page."""
     settings, seeds = list(source.declaration.settings().values()), source.declaration.seeds
-    facts = [" against ".join(source.declaration.arms)] if source.is_study else []
+    arms = list(source.declaration.arms)
+    named = " against ".join(arms) if len(arms) <= NAMED_ARMS else f"{len(arms)} arms"
+    facts = [named] if source.is_study else []
     facts.append(f"training seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}")
     budgets = {arm.get("train.images") for arm in settings}
     facts += [f"{images:,} images a run" for images in budgets if isinstance(images, int)]
