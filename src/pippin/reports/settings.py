@@ -21,8 +21,8 @@ class Setting:
 
     path: str
     values: tuple[str, ...]
-    title: str
-    """Description of the declared axis of this setting; empty without an axis."""
+    axis: str = ""
+    """Name of the declared axis of this setting; empty without an axis."""
     mark: str = ""
     """A warning; empty for none."""
 
@@ -47,7 +47,7 @@ def plan_met(source: Source) -> dict[str, list[Setting]]:
     if met is None:
         return {}
     rows = plan_met_rows(met)
-    return {"plan met": [Setting(path=name, values=(text,), title="") for name, text in rows]}
+    return {"plan met": [Setting(path=name, values=(text,)) for name, text in rows]}
 
 
 def _settings(declaration: Declaration) -> list[Setting]:
@@ -66,11 +66,10 @@ def _setting(declaration: Declaration, arms: list[dict[str, Any]], path: str) ->
         )
     ]
     equal = len(set(texts)) == 1
-    titles = [declaration.axes[name].description or name for name in axes]
     return Setting(
         path=path,
         values=texts[:1] if equal else texts,
-        title=", ".join(titles),
+        axis=", ".join(axes),
         mark="not declared" if not equal and not axes else "",
     )
 

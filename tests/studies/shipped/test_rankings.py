@@ -96,6 +96,8 @@ def test_the_report_shows_verdict_interval_and_ranks(folder, tmp_path):
     assert "\N{MINUS SIGN}1.00 [\N{MINUS SIGN}1.00, \N{MINUS SIGN}1.00] (3 seeds)" in page
     assert "rank by text" in page and ">decides<" not in page and ": better<" not in page
     assert "Only the primary agreement of rankings decides." in page
+    assert page.count("sizes of one name differ in parameters and FLOPs") == 1
+    assert '<th scope="row" role="rowheader"><code>denoiser.kind</code><small>method<' in page
     assert "Control drift" not in page and 'id="drift"' not in page  # not part of its evaluation
     assert "12 arms" in page and "dit-class against" not in page
     assert "Supported" in source_markdown(open_source(folder))
