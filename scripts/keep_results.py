@@ -44,7 +44,7 @@ def main() -> int:
     _copy(source, kept)
     for name, figure in _figures(source):
         (kept / f"{name}.svg").write_text(_standalone(figure), encoding="utf-8")
-    print(render_report(source.folder, kept / "report.html", MAX_IMAGE_CHARACTERS))
+    print(render_report(source.folder, kept / "report.html", MAX_IMAGE_CHARACTERS, kept))
     _renew(source.declaration.name, markdown(open_source(kept)))
     return 0
 

@@ -125,6 +125,16 @@ def test_tables_of_results_are_those_of_their_files(folder):
         assert file.stat().st_size < 5_000_000, file
 
 
+def test_commands_of_kept_pages_name_their_own_folders():
+    """Not those of the machine on which a page was made."""
+    pages = sorted((ROOT / "results").glob("*/report.html"))
+    assert len(pages) > 10
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        folders = set(re.findall(r"--folder (\S+?)(?:</pre>|\s)", text))
+        assert folders <= {".", f"../{page.parent.name}-again"}, page
+
+
 def test_the_table_of_claims_is_that_of_the_kept_results(tmp_path):
     script = ROOT / "scripts" / "claims_table.py"
     program = f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')"

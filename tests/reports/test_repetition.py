@@ -46,6 +46,15 @@ def test_names_with_spaces_are_quoted(finished, monkeypatch):
     assert words[4:] == ["--folder", "../my runs; rm x-again"]
 
 
+def test_a_page_that_stays_without_its_runs_names_the_folder_where_it_is(finished, tmp_path):
+    kept = tmp_path / "results" / "kept"
+    kept.mkdir(parents=True)
+    written = render_report(finished, kept / "report.html", repeated_in=kept)
+    page = written.read_text(encoding="utf-8")
+    assert "<pre>pippin study run demo --folder ../kept-again</pre>" in page
+    assert "--folder . it does the unfinished runs" in page and "/study" not in page
+
+
 def declared(folder, **changes):
     declaration = replace(Declaration.load(folder / "study.json"), **changes)
     return replace(open_source(folder), declaration=declaration)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``report.html``: verdict, results, images and reproduction of a study or run, in one file."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,9 @@ class RunLine:
     fingerprint: str
 
 
-def render_report(folder: Path, out: Path | None = None, room: int = ROOM) -> Path:
+def render_report(
+    folder: Path, out: Path | None = None, room: int = ROOM, repeated_in: Path | None = None
+) -> Path:
     """Write the page of a study or a run from its folder, and return the page's path.
 
     Needs neither the model nor its data: a folder copied from another machine works.
@@ -64,6 +66,8 @@ def render_report(folder: Path, out: Path | None = None, room: int = ROOM) -> Pa
         folder: the folder of a study or of a run.
         out: the file to write; None = ``report.html`` in the folder.
         room: size limit in characters of all images together; skipped images are named.
+        repeated_in: the folder that the page's commands name; None = ``folder``. For a page that
+            stays where its folder does not.
 
     Raises:
         ConfigError: the folder is neither, or its declaration is damaged.
@@ -71,7 +75,8 @@ def render_report(folder: Path, out: Path | None = None, room: int = ROOM) -> Pa
     source = open_source(folder)
     page = out or folder / "report.html"
     context = _context(source, ImageEmbedder(room))
-    return write_page("report.html.jinja", context | {"repeat": repetition(source, page)}, page)
+    context["repeat"] = repetition(replace(source, folder=repeated_in or folder), page)
+    return write_page("report.html.jinja", context, page)
 
 
 def _context(source: Source, embedder: ImageEmbedder) -> dict[str, Any]:
