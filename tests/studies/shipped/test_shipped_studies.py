@@ -78,6 +78,12 @@ def test_every_scale_is_a_fair_comparison_declared_beforehand(name, scale):
     assert ("twemoji" in extras) == ("twemoji" in arts)
 
 
+@pytest.mark.parametrize(("name", "scale"), ALL)
+def test_titles_and_questions_say_image(name, scale):
+    study = get_study(name, scale=scale)
+    assert "picture" not in f"{study.title} {study.question}".lower()
+
+
 @pytest.mark.parametrize("folder", RESULTS, ids=lambda path: path.name)
 def test_kept_results_are_of_the_studies_that_are_shipped(folder):
     """So that runs can be added to them: every setting of every arm and start is the same, apart

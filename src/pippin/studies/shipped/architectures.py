@@ -78,7 +78,7 @@ def text_architectures_study(scale: ScaleName) -> Study:
     return Study(
         name=f"text-architectures-{scale}",
         title="Five denoisers of text",
-        question="How far does one budget take each denoiser from captions to pictures?",
+        question="How far does one budget take each denoiser from captions to images?",
         base=text_base(scale),
         axes={
             "architecture": Axis(

@@ -105,7 +105,7 @@ def control_study(scale: ScaleName, *, independent: bool = False) -> Study:
     if scale not in SCALES_WITH_RESULTS:
         axes, corners = with_sdxl_style(axes, corners)
     relation = "says nothing of its class" if independent else "is decided by its class"
-    where = "" if scale == "paper" else f", where a picture's size {relation}"
+    where = "" if scale == "paper" else f", where an image's size {relation}"
     return Study(
         name=f"{name}-{scale}",
         title=f"Semantic path and control gate{where}",
@@ -222,8 +222,8 @@ def sampling_control_study(scale: ScaleName) -> Study:
         correlation=0.0,
         title="What control samples ask for",
         question=(
-            "Are samples closer to clean training pictures when they ask for the values of "
-            "training, or for a large, whole and unflipped picture?"
+            "Are samples closer to clean training images when they ask for the values of "
+            "training, or for a large, whole and unflipped image?"
         ),
         axis="ask",
         levels={name: {"sampling.control": request} for name, request in requests.items()},
