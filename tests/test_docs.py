@@ -142,6 +142,15 @@ def test_the_table_of_claims_is_that_of_the_kept_results(tmp_path):
     assert done.returncode == 0, f"python scripts/claims_table.py renews it\n{done.stdout}"
 
 
+def test_hours_of_the_studies_of_a_gpu_hour_are_those_of_the_plans():
+    plans = (ROOT / "docs/reference/plans.md").read_text(encoding="utf-8")
+    table = plans.partition("<!-- studies: begin -->")[2].partition("<!-- studies: end -->")[0]
+    hours = [float(cell) for cell in re.findall(r"\| ([\d.]+) \|$", table, re.M)]
+    guide = (ROOT / "docs/guides/reproduce-the-paper.md").read_text(encoding="utf-8")
+    assert len(hours) > 30
+    assert f"`gpu-hour` ({min(hours):.1f} to {max(hours):.1f} hours of" in guide
+
+
 def test_requirements_name_tests_that_exist():
     page = (ROOT / "docs/reference/requirements.md").read_text(encoding="utf-8")
     named = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", page)
