@@ -135,6 +135,14 @@ def test_commands_of_kept_pages_name_their_own_folders():
         assert folders <= {".", f"../{page.parent.name}-again"}, page
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "results").glob("*/report.html")), ids=name_of)
+def test_notes_of_kept_pages_fit_their_kind_of_study(page):
+    """Chance by metric, as levels are corrected for arms; no verdict words where claims decide."""
+    text = page.read_text(encoding="utf-8")
+    assert "some Δ excludes zero by chance" in text and "one Δ in twenty" not in text
+    assert "Every Δ here is exploratory" not in text or "the word after it" not in text
+
+
 def test_the_table_of_claims_is_that_of_the_kept_results(tmp_path):
     script = ROOT / "scripts" / "claims_table.py"
     program = f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')"
