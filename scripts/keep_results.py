@@ -2,6 +2,7 @@
 """Keep the results of a study without checkpoints and images, and update docs/results.md.
 
     python scripts/keep_results.py studies/control-cpu
+    python scripts/keep_results.py --tables    update the tables of all kept studies alone
 
 Copies declaration and results to results/NAME, writes the report, the figures of drift against
 effect and the control profiles there, and updates the study's table in docs/results.md. With
@@ -35,6 +36,10 @@ def main() -> int:
     if len(sys.argv) != 2:
         print(__doc__)
         return 2
+    if sys.argv[1] == "--tables":
+        for kept in sorted((ROOT / "results").glob("*/study.json")):
+            _renew(kept.parent.name, markdown(open_source(kept.parent)))
+        return 0
     source = open_source(Path(sys.argv[1]))
     if source.problems:
         print("\n".join(source.problems), file=sys.stderr)

@@ -120,7 +120,7 @@ def test_tables_of_results_are_those_of_their_files(folder):
     assert not source.problems
     assert folder.parent.name == source.declaration.name
     page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
-    assert markdown(source) in page, "python scripts/keep_results.py STUDY renews it"
+    assert markdown(source) in page, "python scripts/keep_results.py --tables renews it"
     for file in folder.parent.iterdir():
         assert file.stat().st_size < 5_000_000, file
 

@@ -118,6 +118,8 @@ def test_markdown_puts_contrasts_first_and_the_rest_without_verdict(folder):
     )
     assert ": better" not in text and ": undecided" not in text
     assert f"- Predicted before the run: {PREDICTION}" in text
+    assert text.count("\n- Δ: 95 % interval, 3 seeds.\n") == 1  # besides that of the estimates
+    assert "The interval of the difference includes zero" not in text
     head = next(line for line in text.splitlines() if line.startswith("| arm |"))
     columns = [cell.split()[0] for cell in head.strip("| ").split(" | ")]
     assert columns[:4] == ["arm", "drift", "effect", "FD-efflite0"]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The verdict and declared metrics of a study as Markdown, for a README, an issue or a draft."""
 
+from collections import Counter
 from typing import Literal
 
 from pippin.reports.contrast_headline import study_headline
@@ -55,17 +56,10 @@ def markdown(source: Source, metrics: Literal["declared", "all"] = "declared") -
     parts += [_ranks(rank_table(result)) for result in agreements]
     parts += [EXPLORATORY] if claims else []
     parts.append(_table(source, declared))
-    primary = [] if claims else declared[:1]
-    basis = [
-        comparison.basis for line in primary for comparison in line.comparisons if comparison.basis
-    ]
-    reasons = [
-        comparison.reason
-        for line in primary
-        for comparison in line.comparisons
-        if comparison.reason
-    ]
-    notes = [f"Δ: {text}." for text in dict.fromkeys(basis)]
+    primary = [pair for line in declared[:1] for pair in line.comparisons]
+    basis = [_common_basis(declared)] if claims else [pair.basis for pair in primary]
+    reasons = [] if claims else [pair.reason for pair in primary]
+    notes = [f"Δ: {text}." for text in dict.fromkeys(filter(None, basis))]
     if any(line.metric.target for line in declared):
         notes.append(nearest_note(source.declaration))
     if claims:
@@ -75,7 +69,7 @@ def markdown(source: Source, metrics: Literal["declared", "all"] = "declared") -
         ]
     if source.declaration.prediction:
         notes.append(f"Predicted before the run: {source.declaration.prediction}")
-    notes += [*dict.fromkeys(reasons), *headline.cautions, _runs(source)]
+    notes += [*dict.fromkeys(filter(None, reasons)), *headline.cautions, _runs(source)]
     parts.append("\n".join(f"- {_plain(note)}" for note in notes))
     if figures := published_figures(source.declaration):
         parts += [f"{HEADING}. {CAUTION}", "\n".join(map(_published, figures))]
@@ -87,6 +81,13 @@ def markdown(source: Source, metrics: Literal["declared", "all"] = "declared") -
 
 EXPLORATORY = "Exploratory: means of the arms; Δ to the first arm is not a verdict."
 """Caption of the table of arms after a table of claims."""
+
+
+def _common_basis(lines: list[Line]) -> str:
+    """Level and seeds of most differences to the first arm; empty without any. Cells with fewer
+    seeds say so themselves."""
+    bases = Counter(pair.basis for line in lines for pair in line.comparisons if pair.basis)
+    return next((basis for basis, _ in bases.most_common(1)), "")
 
 
 def _claims(lines: list[ClaimLine], heads: tuple[str, ...]) -> list[str]:
