@@ -70,6 +70,7 @@ IMPOSSIBLE = [
     ],
     (EvaluationConfig, "evaluation", {"kid_subset_size": 1}),
     (EvaluationConfig, "evaluation", {"input_size": 31}),
+    (EvaluationConfig, "evaluation", {"held_out_images": 0}),
     (EvaluationConfig, "evaluation", {"scale_samples": 1}),
     (EvaluationConfig, "evaluation", {"scales": (1.0, 1.0)}),
     (EvaluationConfig, "evaluation", {"size_curve": (0,)}),

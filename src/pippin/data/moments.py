@@ -68,6 +68,16 @@ class MomentSource(Protocol):
         ...
 
 
+def cat_batches(parts: Sequence[MomentBatch]) -> MomentBatch:
+    """Concatenate batches of one source and encoder, without features."""
+    names = parts[0].control
+    return MomentBatch(
+        moments=cat_moments([part.moments for part in parts]),
+        control={name: torch.cat([part.control[name] for part in parts]) for name in names},
+        label=torch.cat([part.label for part in parts]),
+    )
+
+
 class EncodedViews:
     """Moments encoded on the fly; equal to those of a float32 cache up to fp32 rounding.
 
@@ -92,7 +102,7 @@ class EncodedViews:
         self._source = source
         self._encoder = encoder
         self._device = device
-        self._encode_batch = encode_batch
+        self.encode_batch = encode_batch
         self._size = size
         self.num_views = source.config.views
 
@@ -113,7 +123,7 @@ class EncodedViews:
         """Encode the images: the second half of :meth:`fetch`, in the process with the encoder."""
         parts = [
             encode_images(self._encoder, images, self._device)
-            for images in batch.images.split(self._encode_batch)
+            for images in batch.images.split(self.encode_batch)
         ]
         return MomentBatch(moments=cat_moments(parts), control=batch.control, label=batch.label)
 

@@ -79,6 +79,9 @@ class EvaluationConfig(Config):
     """k of precision, recall, density and coverage."""
     loss_log_snrs: tuple[float, ...] = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
     """Log-SNR grid of the held-out denoising loss."""
+    held_out_images: int = field(default=2048, metadata=PROTOCOL_IF_CHANGED)
+    """Largest number of held-out images of the loss and the control profile: of more, a fixed
+    subset."""
     profile_log_snrs: tuple[float, ...] = field(
         default=(-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0),
         metadata=PROTOCOL_IF_CHANGED,
@@ -159,6 +162,7 @@ class EvaluationConfig(Config):
                 f"of a file of statistics, FILE.npz; got {self.reference!r}"
             )
         at_least(self, "evaluation", 1, "kid_subsets", "neighbours", "drift_pairs", "batch_size")
+        at_least(self, "evaluation", 1, "held_out_images")
         at_least(self, "evaluation", 2, "num_samples", "kid_subset_size", "scale_samples")
         at_least(self, "evaluation", 2, "scene_samples")
         if not self.scene_captions or len(set(self.scene_captions)) < len(self.scene_captions):

@@ -4,11 +4,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
-from pippin.data.moments import EncodedViews, MomentBatch
+from pippin.data.moments import EncodedViews, MomentBatch, cat_batches
+from pippin.data.source import ImageSource, fixed_subset
 from pippin.data.views.views import square_size
 from pippin.evaluation.measure import Measure, Subject
 from pippin.evaluation.metrics.control_profile import (
@@ -26,7 +29,11 @@ from pippin.types import Conditions, ControlBatch
 
 
 class HeldOut:
-    """View 0 of every held-out image, always square: posterior mean, label and control."""
+    """View 0 of held-out images, always square: posterior mean, label and control.
+
+    They are all held-out images, or ``evaluation.held_out_images`` of them, as many as one rank
+    encodes while the others wait.
+    """
 
     def __init__(self, components: Components) -> None:
         self.components = components
@@ -34,8 +41,13 @@ class HeldOut:
         views = EncodedViews(
             source, components.autoencoder, device=components.device, size=square_size(source)
         )
-        rows = torch.arange(len(source))
-        self.batch: MomentBatch = views.fetch(rows, torch.zeros_like(rows))
+        self.images = held_out_rows(source, components.recipe.evaluation.held_out_images)
+        # The views of one encoded batch are in memory at a time.
+        parts = [
+            views.fetch(rows, torch.zeros_like(rows))
+            for rows in self.images.split(views.encode_batch)
+        ]
+        self.batch: MomentBatch = cat_batches(parts)
         mean = self.batch.moments.mean.to(components.device)
         self.latents = components.autoencoder.normalise(mean)
 
@@ -56,7 +68,7 @@ class HeldOut:
             batch_size=recipe.evaluation.batch_size,
             subject=subject,
         )
-        shared = {"seed": recipe.evaluation.seed}
+        shared = {"seed": recipe.evaluation.seed} | self._selection
         return [replace(measure, protocol=measure.protocol | shared) for measure in measures]
 
     def control_profile(self, model: LatentDenoiser, fields: Sequence[str]) -> list[Measure]:
@@ -88,14 +100,23 @@ class HeldOut:
                 wrong=x0_errors(wrong),
                 changed=changed_rows(right, wrong, field),
             )
-            measures += profile_measures(field_errors, levels, seed=config.seed, protocol={})
+            measures += profile_measures(
+                field_errors, levels, seed=config.seed, protocol=self._selection
+            )
         return measures
+
+    @property
+    def _selection(self) -> dict[str, Any]:
+        """Protocol entry for a subset; sets measured as a whole have none, as before there were
+        subsets."""
+        count, total = len(self.images), len(self.components.held_out_source)
+        return {} if count == total else {"held_out_images": count}
 
     def _predict_for(self, model: LatentDenoiser, control: ControlBatch, rows: Tensor) -> Predict:
         """The model's prediction for some rows, with their conditions and given control values."""
         text = None
         if self.components.held_out_captions is not None:
-            text = self.components.held_out_captions.measured(rows.cpu())
+            text = self.components.held_out_captions.measured(self.images[rows.cpu()])
         conditions = Conditions(
             label=self.batch.label[rows],
             text=text,
@@ -103,3 +124,10 @@ class HeldOut:
         )
         prepared = model.prepare(conditions)
         return lambda x_t, t: model(x_t, t, prepared)
+
+
+def held_out_rows(source: ImageSource, count: int) -> Int[Tensor, " images"]:
+    """Indices of the measured images, ascending: all, or ``count`` with the smallest hashes."""
+    if len(source) <= count:
+        return torch.arange(len(source))
+    return torch.tensor(fixed_subset(range(len(source)), count, source.key))
