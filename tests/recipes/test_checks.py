@@ -8,7 +8,7 @@ import pytest
 
 from pippin.conditioning.config import DropConfig
 from pippin.config import ConfigError, replace_at
-from pippin.data.config import AugmentationConfig
+from pippin.data.config import AugmentationConfig, OriginalSizeConfig
 from pippin.denoisers.mdtv2.config import mdtv2
 from pippin.denoisers.unet.config import unet
 from pippin.encoders.config import AutoencoderConfig
@@ -96,6 +96,31 @@ def test_a_look_that_never_varies_is_no_control(recipe, field):
         check_recipe(reading)
     law = AugmentationConfig(colour_jitter=0.5, jpeg_share=0.5)
     check_recipe(replace_at(reading, "data.look", law))
+
+
+@pytest.mark.parametrize("law", [{"smallest": 2, "largest": 12}, {"largest": 8193}])
+def test_sizes_that_the_control_cannot_read_are_refused_before_anything_is_cached(recipe, law):
+    wrong = recipe
+    for name, side in law.items():
+        wrong = replace_at(wrong, f"data.size_law.{name}", side)
+    with pytest.raises(ConfigError, match=r"reads original_size, from 8 to 8192 .*data\.size_law"):
+        check_recipe(wrong)
+    unread = replace_at(wrong, "conditioning.control.low", ())
+    check_recipe(replace_at(unread, "conditioning.control.high", ("crop_corner",)))
+    fits = replace_at(wrong, "data.size_law", OriginalSizeConfig(smallest=8, largest=8192))
+    check_recipe(fits)
+
+
+@pytest.mark.parametrize("size", [(7, 64), (64, 8193)])
+def test_a_requested_size_that_the_control_cannot_read_is_refused(recipe, finished_run, size):
+    asked = replace_at(recipe, "sampling.control.original_size", size)
+    message = r"sampling\.control\.original_size must lie between 8 and 8192 .*got \(\d"
+    with pytest.raises(ConfigError, match=message):
+        check_recipe(asked)
+    with pytest.raises(ConfigError, match=message):
+        load_run(finished_run).sampler(asked.sampling)
+    unread = replace_at(asked, "conditioning.control.low", ())
+    check_recipe(replace_at(unread, "conditioning.control.high", ("crop_corner",)))
 
 
 def test_only_controls_that_a_model_reads_are_probed(finished_run):

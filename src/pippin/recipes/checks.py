@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pippin.config import ConfigError, check_record
+from pippin.control import LARGEST_SIDE, SMALLEST_SIDE
 from pippin.data.config import ImagesConfig, NoDataConfig, ShapesConfig
 from pippin.data.views.buckets import size_name
 from pippin.denoisers.config import masking_error_text
@@ -16,7 +17,7 @@ from pippin.objective.setting_checks import (
     meanflow_time_note,
 )
 from pippin.recipes.recipe import Recipe, factor_and_channels, has_known_latents
-from pippin.sampling.config import check_guidance
+from pippin.sampling.config import check_guidance, check_requested_size
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -151,6 +152,20 @@ def _check_size_curve(recipe: Recipe) -> None:
         raise ConfigError(
             f"evaluation.size_curve must lie below data.resolution {side}, or the images cannot "
             f"show the difference; got {sizes}"
+        )
+
+
+def _check_original_sizes(recipe: Recipe) -> None:
+    """Refuse sizes of images that the model's control of the original size cannot read."""
+    control, law = recipe.conditioning.control, getattr(recipe.data, "size_law", None)
+    if law is None or "original_size" not in (*control.high, *control.low):
+        return
+    if law.smallest < SMALLEST_SIDE or law.largest > LARGEST_SIDE:
+        raise ConfigError(
+            f"conditioning.control reads original_size, from {SMALLEST_SIDE} to {LARGEST_SIDE} "
+            f"pixels, and data.size_law draws sizes from {law.smallest} to {law.largest}: set "
+            f"--data.size-law.smallest to {SMALLEST_SIDE} or more and --data.size-law.largest to "
+            f"{LARGEST_SIDE} or less, or leave the field out"
         )
 
 
@@ -304,6 +319,7 @@ def check_resolution(recipe: Recipe, factor: int) -> None:
 _CHECKS: tuple[Callable[[Recipe], None], ...] = (
     check_record,
     lambda recipe: check_guidance(recipe.sampling, recipe.conditioning),
+    lambda recipe: check_requested_size(recipe.sampling, recipe.conditioning),
     lambda recipe: check_objective(recipe.diffusion, recipe.denoiser),
     lambda recipe: check_meanflow(recipe.diffusion, recipe.conditioning, recipe.denoiser),
     _check_grid,
@@ -312,6 +328,7 @@ _CHECKS: tuple[Callable[[Recipe], None], ...] = (
     _check_best,
     _check_measured_guidance,
     _check_size_curve,
+    _check_original_sizes,
     _check_augmentation,
     _check_correlation,
     _check_scene,

@@ -8,7 +8,13 @@ from typing import Any, Literal, NamedTuple
 
 from pippin.conditioning.config import ConditioningConfig, TextSemantic
 from pippin.config import Config, ConfigError
-from pippin.control import AUGMENTATION_FIELDS, CONTROL_FIELDS, Augmentation
+from pippin.control import (
+    AUGMENTATION_FIELDS,
+    CONTROL_FIELDS,
+    LARGEST_SIDE,
+    SMALLEST_SIDE,
+    Augmentation,
+)
 from pippin.settings.bounds import above, at_least, within
 from pippin.settings.marks import NOT_PROTOCOL, PROTOCOL_IF_CHANGED, protocol_as
 from pippin.settings.weights import check_weights_name
@@ -105,6 +111,21 @@ def check_guidance(sampling: "SamplingConfig", conditioning: ConditioningConfig)
                 f"{name} guides nothing: conditioning.control has no field; leave it at 1"
             )
         _check_dropped(name, "control", drop.control + drop.both * (not conditioning.rules))
+
+
+def check_requested_size(sampling: "SamplingConfig", conditioning: ConditioningConfig) -> None:
+    """Refuse an original size that the model's control cannot read.
+
+    Raises:
+        ConfigError: naming the setting and its range.
+    """
+    control, size = conditioning.control, sampling.control.original_size
+    reads = "original_size" in (*control.high, *control.low)
+    if reads and not all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in size):
+        raise ConfigError(
+            f"sampling.control.original_size must lie between {SMALLEST_SIDE} and {LARGEST_SIDE} "
+            f"pixels, which the model's control reads; got {size}"
+        )
 
 
 def _check_one_step(sampling: "SamplingConfig") -> None:

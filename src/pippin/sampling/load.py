@@ -18,7 +18,12 @@ from pippin.runs.exports import describe_weights, unverified_note
 from pippin.runs.latents import check_latents
 from pippin.runs.trained import load_trained_weights
 from pippin.sampling.autoguidance import Guide, check_solver, load_guide
-from pippin.sampling.config import GuideChoice, SamplingConfig, check_guidance
+from pippin.sampling.config import (
+    GuideChoice,
+    SamplingConfig,
+    check_guidance,
+    check_requested_size,
+)
 from pippin.sampling.group import SINGLE_PROCESS, SamplingGroup
 from pippin.sampling.run_facts import run_facts
 from pippin.sampling.sampler import Sampler
@@ -62,10 +67,12 @@ class LoadedRun:
         """Build a sampler with the schedule and prediction type of the training.
 
         Raises:
-            ConfigError: guidance by a condition that the model does not have or never drops.
+            ConfigError: guidance by a condition that the model does not have or never drops, or a
+                requested size that it cannot read.
             ValueError: as :meth:`guide`.
         """
         check_guidance(config, self.recipe.conditioning)
+        check_requested_size(config, self.recipe.conditioning)
         schedule, prediction = self.components.schedule, self.recipe.diffusion.prediction
         guide = self.guide(config)
         return Sampler(
