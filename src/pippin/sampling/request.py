@@ -7,7 +7,7 @@ from dataclasses import fields
 
 import torch
 
-from pippin.control import AUGMENTATION_FIELDS, Control, Corner, Size
+from pippin.control import AUGMENTATION_FIELDS, LARGEST_SIDE, Control, Corner, Size
 from pippin.data.config import NoDataConfig, OpenMojiConfig, ShapesConfig, has_buckets
 from pippin.data.source import ImageSource
 from pippin.data.views.crop import SQUARE_SHAPE, crop_size_of, whole_image
@@ -130,7 +130,7 @@ def resolve_controls(
 
     clean: the whole image, neither flipped nor augmented. Its side is the largest of the size
     distribution of embedded images, the median shorter side of a custom data set, and the
-    resolution for a model without images.
+    resolution for a model without images; of a long bucket no more than control can say.
     training: the control of view v of training image i; the sample's seed draws both. i has the
     class that the sample asks for, since control and class may depend on each other in training.
 
@@ -154,7 +154,7 @@ def resolve_controls(
     bucket = _bucket(run, size)
     if request.ask == "clean":
         shape = bucket or SQUARE_SHAPE
-        longer = round(_clean_side(run) * max(shape) / min(shape))
+        longer = min(LARGEST_SIDE, round(_clean_side(run) * max(shape) / min(shape)))
         return [whole_image(crop_size_of(shape, longer), shape)] * len(seeds)
     source = run.components.train_source
     images_by_class: dict[Prompt, list[int]] = defaultdict(list)
