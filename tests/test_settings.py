@@ -3,6 +3,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -227,3 +228,34 @@ def test_a_negative_prompt_that_cannot_work_is_refused(scale, conditioning, mess
             SamplingConfig(guidance=guidance, negative_prompt="blurry"),
             ConditioningConfig(**conditioning),
         )
+
+
+def _text(**drop):
+    return ConditioningConfig(**TEXT, drop=DropConfig(**{"keep": 0.8, **drop}))
+
+
+def _negative(reference):
+    guidance = GuidanceConfig(semantic_scale=3.0, reference=reference)
+    return SamplingConfig(guidance=guidance, negative_prompt="blurry")
+
+
+ONLY_SEMANTIC = {"control": 0.0, "semantic": 0.2, "both": 0.0}
+ONLY_CONTROL = {"control": 0.2, "semantic": 0.0, "both": 0.0}
+ONLY_BOTH = {"control": 0.0, "semantic": 0.0, "both": 0.2}
+
+
+@pytest.mark.parametrize("drop", [ONLY_SEMANTIC, ONLY_BOTH])
+def test_a_negative_prompt_without_control_needs_dropped_control(drop):
+    """Its reference is e(0, negative), which keeps semantics."""
+    with pytest.raises(ConfigError, match=r"conditioning\.drop\.control above 0"):
+        check_guidance(_negative("null"), _text(**drop))
+
+
+def test_a_negative_prompt_needs_no_dropped_semantics():
+    check_guidance(_negative("null"), _text(**ONLY_CONTROL))
+    for drop in (ONLY_CONTROL, ONLY_SEMANTIC, ONLY_BOTH):
+        check_guidance(_negative("control"), _text(**drop))
+    without_control = replace(_text(**ONLY_CONTROL), control=NO_CONTROL)
+    check_guidance(_negative("null"), without_control)
+    with pytest.raises(ConfigError, match=r"conditioning\.drop\.semantic above 0"):
+        check_guidance(replace(_negative("null"), negative_prompt=None), without_control)

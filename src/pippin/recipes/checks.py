@@ -115,7 +115,9 @@ def _check_best(recipe: Recipe) -> None:
 def _check_measured_guidance(recipe: Recipe) -> None:
     """Check that the model supports every guidance that the evaluation samples with."""
     evaluation, sampling = recipe.evaluation, recipe.sampling
-    guided = replace(sampling, negative_prompt=None)
+    guided = sampling
+    if sampling.guidance.semantic_scale == 1:  # where check_guidance refuses a negative prompt
+        guided = replace(sampling, negative_prompt=None)
     scaled = [guided.at_scale(scale) for scale in evaluation.scales]
     candidates = {
         "evaluation.scales": scaled,

@@ -72,8 +72,9 @@ def check_guidance(sampling: "SamplingConfig", conditioning: ConditioningConfig)
     solver of mean velocities for a model without them.
 
     A scale other than 1 needs its condition dropped in training, and a model that has it. A
-    negative prompt needs a model of text, and a scale to push away from it. Autoguidance needs a
-    weaker model, which takes the place of the unconditional prediction.
+    negative prompt needs a model of text, and a scale to push away from it; the reference keeps
+    it, so that semantics need not have been dropped. Autoguidance needs a weaker model, which
+    takes the place of the unconditional prediction.
 
     Raises:
         ConfigError: naming the scale and the setting that makes it impossible.
@@ -100,10 +101,13 @@ def check_guidance(sampling: "SamplingConfig", conditioning: ConditioningConfig)
         name = f"sampling.guidance.semantic_scale {guidance.semantic_scale}"
         if not conditioning.rules:
             raise ConfigError(f"{name} guides nothing: conditioning.rules is empty; leave it at 1")
-        both = guidance.reference == "null" and has_control
-        share = "both" if both else "semantic"
-        dropped = drop.both if both else drop.semantic + drop.both * (not has_control)
-        _check_dropped(name, share, dropped)
+        drops_control = guidance.reference == "null" and has_control
+        if sampling.negative_prompt is None:
+            share = "both" if drops_control else "semantic"
+            dropped = drop.both if drops_control else drop.semantic + drop.both * (not has_control)
+            _check_dropped(name, share, dropped)
+        elif drops_control:  # the negative prompt takes the place of the null caption
+            _check_dropped(name, "control", drop.control)
     if guidance.control_scale != 1:
         name = f"sampling.guidance.control_scale {guidance.control_scale}"
         if not has_control:
