@@ -33,12 +33,13 @@ def control():
 @pytest.mark.parametrize("field", CONTROL_FIELDS)
 def test_one_field_alone_is_wrong(control, field):
     wrong = wrong_values(control, field)
-    follow = {"original_size": "aspect_ratio"}  # computed from it
+    # one is computed from the other
+    follow = {"original_size": "aspect_ratio", "aspect_ratio": "original_size"}
     for other in CONTROL_FIELDS:
         before, after = unit_values(other, control), unit_values(other, wrong)
         if other == field:  # the same values, on other images
             assert torch.allclose(before.sort(0).values, after.sort(0).values, atol=1e-6)
-        elif field != "aspect_ratio" and other != follow.get(field):
+        elif other != follow.get(field):
             assert torch.allclose(before, after, atol=1e-6), other
 
 
@@ -53,6 +54,28 @@ def test_a_wrong_value_is_half_of_the_ranks_away(control):
         ]
         assert set(away) == {len(size) // 2}
     assert changed_rows(control, wrong_values(control, "original_size"), "original_size").all()
+
+
+def test_a_wrong_ratio_keeps_the_area():
+    sizes = torch.tensor([[64.0, 64.0], [300.0, 100.0], [20.0, 20.0], [100.0, 300.0], [9.0, 8.0]])
+    right = {"original_size": sizes, "crop_corner": torch.zeros(5, 2), "crop_size": sizes / 2}
+    wrong = wrong_values(right, "aspect_ratio")
+    size = wrong["original_size"]
+    # Ranked 1/3, 1, 1, 9/8, 3: two ranks on are 9/8, 1, 3, 1 and 1/3.
+    torch.testing.assert_close(size[:4, 0] / size[:4, 1], torch.tensor([9 / 8, 1.0, 3.0, 1.0]))
+    torch.testing.assert_close(size[:4].prod(1), sizes[:4].prod(1))
+    assert size[4, 0] == 8 and size[4, 1] > 14  # 1/3 of so few pixels is below control's range
+    torch.testing.assert_close(wrong["crop_size"] / size, torch.full((5, 2), 0.5))
+    assert changed_rows(right, wrong, "aspect_ratio").all()
+
+
+def test_squares_of_several_sizes_have_no_wrong_ratio():
+    sizes = torch.tensor([[64.0, 64.0], [300.0, 300.0], [10.0, 10.0], [33.0, 33.0]])
+    right = {"original_size": sizes}
+    wrong = wrong_values(right, "aspect_ratio")
+    assert torch.equal(wrong["original_size"], sizes)
+    assert not changed_rows(right, wrong, "aspect_ratio").any()
+    assert changed_rows(right, wrong_values(right, "original_size"), "original_size").all()
 
 
 def _measures(added):

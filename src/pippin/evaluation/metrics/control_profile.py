@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
-from pippin.control import CONTROL_FIELDS
+from pippin.control import CONTROL_FIELDS, ControlField
 from pippin.evaluation.measure import RESAMPLES, Measure, mean_measure, percentile_interval
 from pippin.evaluation.metrics.declared.control_profile import PROFILE_CENTRE, PROFILE_POINT
 from pippin.evaluation.metrics.denoising import NoiseLevel
@@ -29,6 +29,8 @@ from pippin.types import ControlBatch
 
 WRONG_VALUE_RULE = "value half the ranks away"
 """Rule that selects the wrong value of a field, as recorded in protocols."""
+WRONG_RATIO_RULE = "ratio half the ranks away, own area"
+"""The same for a field that is a ratio."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,21 +56,40 @@ def wrong_values(control: Mapping[str, Tensor], field: str) -> ControlBatch:
     the ranks away, ranked by the field's values.
 
     Fields relative to another field (crops, to the original size) keep or permute their shares, so
-    that nothing else changes. ``aspect_ratio`` has no value of its own: the original sizes are
-    permuted.
+    that nothing else changes. ``aspect_ratio`` has no value of its own: the original sizes keep
+    their area and get the ratio of another image, as far as their range allows.
     """
     declaration = CONTROL_FIELDS[field]
     name, divisor = declaration.ratio_of or field, declaration.relative_to
-    values = control[name] if divisor is None else control[name] / control[divisor]
-    exchanged = values[_half_the_ranks_away(values)]
-    changed = {name: exchanged if divisor is None else exchanged * control[divisor]}
+    if declaration.ratio_of is not None:
+        changed = {name: _with_other_ratios(control[name], CONTROL_FIELDS[name])}
+    else:
+        values = control[name] if divisor is None else control[name] / control[divisor]
+        exchanged = values[_half_the_ranks_away(values)]
+        changed = {name: exchanged if divisor is None else exchanged * control[divisor]}
     for other, entry in CONTROL_FIELDS.items():
         if entry.relative_to == name and other in control:
             changed[other] = control[other] / control[name] * changed[name]
     return {**control, **changed}
 
 
-def _half_the_ranks_away(values: Float[Tensor, "count parts"]) -> Int64[Tensor, " count"]:
+def _with_other_ratios(
+    sizes: Float[Tensor, "count 2"], declaration: ControlField
+) -> Float[Tensor, "count 2"]:
+    """Sizes of the same area with the ratio half of the ranks away; those whose ratio stays are
+    unchanged, bit for bit."""
+    ratios, areas = _ratios(sizes), sizes.double().prod(1)
+    others = ratios[_half_the_ranks_away(ratios)]
+    sides = torch.stack([(areas * others).sqrt(), (areas / others).sqrt()], dim=1)
+    reshaped = sides.clamp(declaration.low, declaration.high).to(sizes.dtype)
+    return torch.where((others == ratios)[:, None], sizes, reshaped)
+
+
+def _ratios(sizes: Float[Tensor, "count 2"]) -> Float64[Tensor, " count"]:
+    return sizes[:, 0].double() / sizes[:, 1].double()
+
+
+def _half_the_ranks_away(values: Float[Tensor, "count ..."]) -> Int64[Tensor, " count"]:
     """For each row, the row half of the ranks away; equal rows rank by their position."""
     rows = values.reshape(len(values), -1).tolist()
     ranked = torch.tensor(sorted(range(len(rows)), key=lambda row: (rows[row], row)))
@@ -81,8 +102,9 @@ def changed_rows(
     right: Mapping[str, Tensor], wrong: Mapping[str, Tensor], field: str
 ) -> Bool[Tensor, " count"]:
     """Mask of the images whose values of the field differ."""
-    name = CONTROL_FIELDS[field].ratio_of or field
-    return (right[name] != wrong[name]).reshape(len(right[name]), -1).any(1)
+    if (name := CONTROL_FIELDS[field].ratio_of) is not None:
+        return _ratios(right[name]) != _ratios(wrong[name])
+    return (right[field] != wrong[field]).reshape(len(right[field]), -1).any(1)
 
 
 def profile_measures(
@@ -94,7 +116,9 @@ def profile_measures(
     that the wrong value adds there (negative values count as zero). It is omitted where the field
     adds nothing at any level. Intervals are over images.
     """
-    added, shared = errors.added, protocol | {"wrong": WRONG_VALUE_RULE}
+    is_ratio = CONTROL_FIELDS[errors.field].ratio_of is not None
+    rule = WRONG_RATIO_RULE if is_ratio else WRONG_VALUE_RULE
+    added, shared = errors.added, protocol | {"wrong": rule}
     if not len(added):
         return []
     level_measures = [
