@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from pippin.config import ConfigError
 from pippin.data.config import ShapesConfig
-from pippin.data.sources.shapes.scene import MIRRORABLE, SHAPES
+from pippin.data.sources.shapes.scene import COLOURS, MIRRORABLE, SHAPES
 from pippin.data.sources.shapes.shapes_source import ShapesSource
 from pippin.data.views.views import clean_view
 from pippin.encoders.autoencoder import Autoencoder
@@ -47,6 +47,21 @@ def accuracies(source: ShapesSource, readings: list[Reading]) -> dict[str, float
                 right[name] += holds
                 stated[name] += 1
     return {name: right[name] / stated[name] for name in stated}
+
+
+def square_on(background: tuple[int, int, int], colour: tuple[int, int, int]) -> Images:
+    """Image of a square in the centre."""
+    image = torch.tensor(background, dtype=torch.uint8)[:, None, None].repeat(1, 64, 64)
+    image[:, 22:42, 22:42] = torch.tensor(colour, dtype=torch.uint8)[:, None, None]
+    return image[None]
+
+
+@pytest.mark.parametrize("background", COLOURS)
+def test_objects_on_a_background_of_a_palette_colour_are_seen(background):
+    colour = "red" if background != "red" else "black"
+    (reading,) = reader(64).read([square_on(COLOURS[background], COLOURS[colour])])
+    (square,) = reading.objects
+    assert (square.colour, square.shape, square.place) == (colour, "square", 4)
 
 
 @pytest.mark.parametrize("side", COUNTS)

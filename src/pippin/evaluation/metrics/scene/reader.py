@@ -257,14 +257,17 @@ def _unmixed(
 
     Returns:
         shares, not clipped, and distances in RGB with the share clipped to [0, 1]; both
-        (colours, rows, columns).
+        (colours, rows, columns). The background's own colour has share 0 at an infinite distance.
     """
     directions = palette - background
     away = pixels - background
+    lengths = (directions**2).sum(axis=1)
     shares = np.einsum("ijc,kc->kij", away, directions)
-    shares /= (directions**2).sum(axis=1)[:, None, None]
+    shares /= np.where(lengths == 0, 1, lengths)[:, None, None]
     mixed = shares.clip(0, 1)[..., None] * directions[:, None, None]
-    return shares, np.linalg.norm(away - mixed, axis=-1)
+    distances = np.linalg.norm(away - mixed, axis=-1)
+    distances[lengths == 0] = np.inf
+    return shares, distances
 
 
 def _regions(mask: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
