@@ -64,6 +64,16 @@ def test_objects_on_a_background_of_a_palette_colour_are_seen(background):
     assert (square.colour, square.shape, square.place) == (colour, "square", 4)
 
 
+@pytest.mark.parametrize(
+    ("background", "name"),
+    [((120, 120, 120), None), ((20, 50, 220), None), ((215, 225, 235), "grey")],
+)
+def test_a_background_has_the_name_of_a_colour_near_it(background, name):
+    (reading,) = reader(64).read([square_on(background, COLOURS["red"])])
+    assert reading.background == name
+    assert [thing.colour for thing in reading.objects] == ["red"]
+
+
 @pytest.mark.parametrize("side", COUNTS)
 def test_real_images_are_read_without_error(side):
     source, images = scenes(side, COUNTS[side])

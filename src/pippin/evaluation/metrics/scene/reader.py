@@ -95,7 +95,7 @@ def outline_of(coverage: Coverage) -> Outline:
 Pixels = NDArray[np.float64]
 
 PLAIN = 30.0
-"""Largest distance in RGB at which a pixel has the background's colour."""
+"""Distance in RGB below which a pixel has the background's colour, and the background a name."""
 SMALLEST_SHARE = 1 / 3
 """Share of the smallest object's area below which connected pixels are not an object."""
 SIMILAR = 0.7
@@ -133,7 +133,7 @@ class Reading:
     """Content of an image."""
 
     background: str | None
-    """None: the image shows no scene."""
+    """None: the image shows no scene, or the background's colour has no name."""
     objects: tuple[DetectedObject, ...]
     """Objects, largest first."""
 
@@ -279,5 +279,10 @@ def _regions(mask: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
         yield labels == number
 
 
-def _nearest(colours: Mapping[str, RGB], colour: NDArray[np.float64]) -> str:
-    return min(colours, key=lambda name: float(np.linalg.norm(np.array(colours[name]) - colour)))
+def _nearest(colours: Mapping[str, RGB], colour: NDArray[np.float64]) -> str | None:
+    """Name of the nearest colour; None beyond the reach of its name."""
+    distances = {
+        name: float(np.linalg.norm(np.array(rgb) - colour)) for name, rgb in colours.items()
+    }
+    nearest = min(distances, key=lambda name: distances[name])
+    return nearest if distances[nearest] < PLAIN else None
