@@ -184,6 +184,23 @@ def test_moments_that_are_not_finite_stop_the_build(noise_source, make_encoder, 
         build_cache(noise_source, Broken(), config)
 
 
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_moments_beyond_the_type_on_disk_stop_the_build(
+    noise_source, make_encoder, config, name
+) -> None:
+    class Large(make_encoder):
+        def encode(self, pixels):
+            moments = super().encode(pixels)
+            return dataclasses.replace(moments, **{name: getattr(moments, name) + 1e5})
+
+    small = dataclasses.replace(config, dtype="float16")
+    with pytest.raises(ValueError, match=r"reach 1000\d\d.*cache\.dtype float16.* up to 65504"):
+        build_cache(noise_source, Large(), small)
+    large = build_cache(noise_source, Large(), dataclasses.replace(config, dtype="bfloat16"))
+    moments = large.fetch(torch.arange(7), torch.zeros(7, dtype=torch.long)).moments
+    assert getattr(moments, name).isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("workers", "killed", "calls"),
     [((0, 0), False, 13), ((0, 1), True, 15)],

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -45,8 +46,8 @@ class Lengths:
 
 
 def bank(folder, encoder, **others):
-    given = {"fingerprint": "f", "num_tokens": 3, "dtype": torch.float16}
-    return build_bank(CAPTIONS, lambda: encoder, folder=folder, **given, **others)
+    given = {"fingerprint": "f", "num_tokens": 3, "dtype": torch.float16} | others
+    return build_bank(CAPTIONS, lambda: encoder, folder=folder, **given)
 
 
 def files(folder):
@@ -175,3 +176,32 @@ def test_two_processes_share_the_work(tmp_path, killed):
         seen += queue.get()
     assert sorted(set(seen)) == sorted(CAPTIONS)
     assert len(seen) == len(CAPTIONS) + (2 if killed else 0)
+
+
+@pytest.mark.parametrize(
+    ("factor", "dtype", "message"),
+    [
+        (1e4, torch.float16, r"reach 490000, and text\.dtype float16 stores numbers up to 65504"),
+        (float("inf"), torch.float32, "must be finite; the encoder returned others"),
+    ],
+)
+def test_features_that_cannot_be_stored_are_refused(tmp_path, factor, dtype, message):
+    class Large(Lengths):
+        def encode(self, captions, num_tokens):
+            features = super().encode(captions, num_tokens)
+            return replace(features, pooled=features.pooled * factor)
+
+    with pytest.raises(ValueError, match=f"features of captions {message}"):
+        bank(tmp_path, Large(), dtype=dtype)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_large_features_are_stored_in_a_type_of_their_range(tmp_path):
+    class Large(Lengths):
+        def encode(self, captions, num_tokens):
+            features = super().encode(captions, num_tokens)
+            return replace(features, pooled=features.pooled * 1e4)
+
+    rows = torch.arange(2)
+    pooled = bank(tmp_path, Large(), dtype=torch.bfloat16).fetch(rows).pooled
+    assert pooled.isfinite().all() and pooled.max() > 1e5

@@ -71,7 +71,8 @@ def build_cache(
     Raises:
         OSError: the disk is full or not writable; no partial file has a final name.
         FormatError: a newer version built this cache.
-        ValueError: the autoencoder returned moments that are not finite.
+        ValueError: the autoencoder returned moments that are not finite, or beyond the range of
+            the type on disk.
     """
     ingredients, dtype = cache_ingredients(source, encoder, config), getattr(torch, config.dtype)
 

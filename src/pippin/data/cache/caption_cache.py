@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from pippin.data.cache.casting import cast
 from pippin.data.cache.manifest import Verify, read_shard, shard_fault, shard_name, write_shard
 from pippin.data.cache.shard_claims import Ready, ShardClaims
 from pippin.system.files import make_folder, remove_temporary_files
@@ -122,6 +123,7 @@ def build_bank(
 
     Raises:
         OSError: disk full or not writable; finished shards are kept and reused.
+        ValueError: a feature is not finite, or beyond the range of the type on disk.
     """
     ordered, ready = sorted(set(captions)), ready or (lambda missing: None)
     ingredients = {
@@ -235,5 +237,7 @@ class _Builder:
             present = [value for value in values if value is not None]
             if present:
                 column = torch.cat(present)
-                tensors[name] = column if name == "mask" else column.to(dtype)
+                if name != "mask":
+                    column = cast(column, dtype, "features of captions", "text.dtype")
+                tensors[name] = column
         return tensors

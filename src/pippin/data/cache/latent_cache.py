@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from pippin.data.cache.casting import cast
 from pippin.data.cache.manifest import (
     Manifest,
     Verify,
@@ -29,10 +30,14 @@ MEAN, STD = "mean", "std"
 
 
 def stored_moments(moments: Moments, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Tensors that a shard stores of moments."""
-    tensors = {MEAN: moments.mean.to(dtype)}
+    """Tensors that a shard stores of moments.
+
+    Raises:
+        ValueError: a moment is beyond the range of the type.
+    """
+    tensors = {MEAN: cast(moments.mean, dtype, "means of latents", "cache.dtype")}
     if moments.std is not None:
-        tensors[STD] = moments.std.to(dtype)
+        tensors[STD] = cast(moments.std, dtype, "deviations of latents", "cache.dtype")
     return tensors
 
 
