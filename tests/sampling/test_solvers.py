@@ -2,6 +2,7 @@
 """Solvers against diffusers, the analytic solution, and their order of convergence."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -181,6 +182,33 @@ def test_one_point_is_sampled_exactly_by_all(name):
     for schedule in ("cosine", "flow", "gvp"):
         end = SOLVERS[name](denoise, _noise(), sampling_grid(make_schedule(schedule), 6), no_draw)
         torch.testing.assert_close(end, torch.full(SHAPE, 0.3), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("schedule", ["sd", "ddpm", "cosine", "flow", "gvp"])
+@pytest.mark.parametrize("steps", [10, 40])
+def test_heun_samples_a_gaussian_from_noise_in_fp32(gaussian, schedule, steps):
+    """From standard normal noise, as the sampler; the deviation is within 0.1 of 0.5."""
+    gaussian = replace(gaussian, mean=0.0, std=0.5)
+    grid = sampling_grid(make_schedule(schedule), steps)
+    noise = rng.normal((1, 1, 64, 64), "sample", 0)
+    end = heun(gaussian.denoise, noise, grid, no_draw)
+    assert end.std().item() == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "calls"), [("sd", 9), ("ddpm", 9), ("flow", 9), ("gvp", 8), ("cosine", 8)]
+)
+def test_heun_corrects_the_first_step_unless_it_starts_from_nearly_pure_noise(
+    gaussian, schedule, calls
+):
+    visited, grid = [], sampling_grid(make_schedule(schedule), 5)
+
+    def denoise(x, point):
+        visited.append(point)
+        return gaussian.denoise(x, point)
+
+    heun(denoise, _noise(), grid, no_draw)
+    assert len(visited) == calls
 
 
 @pytest.mark.parametrize("schedule", ["sd", "flow"])
