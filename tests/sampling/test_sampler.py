@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sampler with small models: seeds, batches, counts, units, precision."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -193,6 +194,33 @@ def test_evaluations_are_counted(solver, scales, interval, evaluations):
     assert not model.seen  # nothing was computed for that
     sampler.latents(_conditions(), SEEDS, SHAPE)
     assert len(model.seen) == 3 * evaluations
+
+
+@pytest.mark.parametrize(
+    ("schedule", "steps", "guidance", "reason"),
+    [
+        (
+            "sd",
+            10,
+            {"log_snr_interval": (20.0, 30.0)},
+            r"holds no step: the 10 steps .* -5\.36 to",
+        ),
+        ("sd", 1, {"log_snr_interval": (-3.0, 3.0)}, r"the 1 step lie at"),
+        ("flow", 1, {"semantic_power": 4.0}, r"semantic_power 4 turns guidance off in the 1 step"),
+        ("sd", 1, {"semantic_power": 4.0}, "semantic_power 4"),
+        ("sd", 10, {"log_snr_interval": (-3.0, 3.0)}, None),
+        ("flow", 2, {"semantic_power": 4.0}, None),
+        ("flow", 1, {}, None),
+        ("sd", 10, {"log_snr_interval": (20.0, 30.0), "semantic_scale": 1.0}, None),
+    ],
+)
+def test_guidance_that_never_acts_says_why(schedule, steps, guidance, reason):
+    guidance = GuidanceConfig(**{"semantic_scale": 4.0} | guidance)
+    sampler = _sampler(schedule=schedule, prediction="v", steps=steps, guidance=guidance)
+    if reason is None:
+        assert sampler.unguided is None
+    else:
+        assert re.search(reason, sampler.unguided)
 
 
 def test_the_network_is_fed_float32_times_one_a_row():

@@ -71,6 +71,7 @@ class Components(RunImages):
         check_recipe(self.located)
         self.builders = builders
         self._warned_prompts: set[str] = set()
+        self._warned_lines: set[str] = set()
         self.given_latents = latents
         """Assign it before anything is normalised."""
 
@@ -207,6 +208,12 @@ class Components(RunImages):
         self._warned_prompts |= {cut.caption for cut in new}
         for line in prompt_truncation_notes(new):
             print_above_progress(self.console, line, label="truncated prompt:")
+
+    def warn_once(self, line: str, label: str) -> None:
+        """Warn, unless the same line has been shown before."""
+        if line not in self._warned_lines:
+            self._warned_lines.add(line)
+            print_above_progress(self.console, line, label=label)
 
     def warn_truncated_captions(self) -> None:
         """Count the captions of training images that are longer than the model reads."""

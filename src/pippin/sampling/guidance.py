@@ -177,6 +177,26 @@ def guided(
     return predict
 
 
+NEGLIGIBLE = 1e-3
+"""Share of the full scale at which power-cosine guidance is as good as off."""
+
+
+def acts_at(config: GuidanceConfig, schedule: NoiseSchedule, t: float) -> bool:
+    """Whether guidance changes the prediction at a time."""
+    if not _inside(config, schedule, t):
+        return False
+    if config.guide_scale != 1:
+        return True
+    full = replace(config, semantic_power=None)
+    return _strength(at_time(config, t)) > NEGLIGIBLE * _strength(full)
+
+
+def _strength(config: GuidanceConfig) -> float:
+    """Largest weight of a term other than the conditional one."""
+    weights = guidance_weights(config)
+    return max((abs(weights[term]) for term in weights if term != CONDITIONAL), default=0.0)
+
+
 def _combine(means: dict[Term, Tensor], weights: dict[Term, float]) -> Tensor:
     """The weighted sum, in float32: guidance amplifies differences of close numbers."""
     terms = [weight * means[key].float() for key, weight in weights.items()]

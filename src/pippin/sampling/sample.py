@@ -16,7 +16,7 @@ from pippin.sampling.config import SamplingConfig
 from pippin.sampling.load import LoadedRun, untrained_run
 from pippin.sampling.request import request_conditions, resolve_controls
 from pippin.sampling.sample_folder import SampleFolder, SampleRow
-from pippin.sampling.sampler import SampleBatch
+from pippin.sampling.sampler import SampleBatch, Sampler
 from pippin.system.lock import folder_lock
 from pippin.system.progress import Progress
 from pippin.system.text import print_above_progress
@@ -97,6 +97,7 @@ def draw_into(
         prompts = [row.prompt for batch in missing for row in batch]
         folder.begin(rows, _warn_truncated_prompts(run, prompts, config))
         if missing:
+            _warn_unguided(run, run.sampler(config))
             _warn_idle_ranks(run, len(missing), size)
             run.sampling_group.broadcast(_draw_command(run, missing, config, path))
             _draw_share(run, missing, config, folder)
@@ -145,6 +146,13 @@ def _warn_truncated_prompts(
     cuts = run.components.text_encoder.truncated(texts, rule.num_tokens)
     run.components.warn_truncated_prompts(cuts)
     return cuts
+
+
+def _warn_unguided(run: LoadedRun, sampler: Sampler) -> None:
+    """Warn of guidance that acts at no step, except of a search's intervals, which may try it."""
+    interval, reason = sampler.config.guidance.log_snr_interval, sampler.unguided
+    if reason is not None and interval not in run.recipe.evaluation.intervals:
+        run.components.warn_once(reason, label="not guided:")
 
 
 def _draw_command(
@@ -243,6 +251,7 @@ def _sample_batches(
         _warn_truncated_prompts(run, prompts, config)
     conditions = _conditions(run, prompts, seeds, config, controls, text)
     sampler = run.sampler(config)
+    _warn_unguided(run, sampler)
     with Progress(run.components.console, "sampling", brief=True) as progress:
         yield sampler.batches(
             conditions,

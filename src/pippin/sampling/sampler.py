@@ -28,6 +28,7 @@ from pippin.sampling.guidance import (
     GuidedPredict,
     Predictions,
     Term,
+    acts_at,
     device_of,
     guided,
     separate_terms,
@@ -137,6 +138,27 @@ class Sampler:
         solver = SOLVERS[self.config.solver]
         solver(self._denoise(predict), state, self._grid, lambda _: state)
         return Evaluations(len(evaluated), len(guided_at))
+
+    @property
+    def unguided(self) -> str | None:
+        """Reason why a scale other than 1 guides no step; None if one does, or if all are 1."""
+        guidance, times = self.config.guidance, [point.t for point in self._grid[:-1]]
+        scales = (guidance.semantic_scale, guidance.control_scale, guidance.guide_scale)
+        if set(scales) == {1} or any(acts_at(guidance, self.schedule, t) for t in times):
+            return None
+        count = f"{len(times)} step" + "s" * (len(times) > 1)
+        if (interval := guidance.log_snr_interval) is not None:
+            log_snrs = self.schedule.log_snr(torch.tensor(times, dtype=torch.float64))
+            return (
+                f"sampling.guidance.log_snr_interval {interval} holds no step: the {count} lie at "
+                f"log-SNR {float(log_snrs.min()):.2f} to {float(log_snrs.max()):.2f}. The samples "
+                "are not guided: give an interval with some of them, or leave all scales at 1"
+            )
+        return (
+            f"sampling.guidance.semantic_power {guidance.semantic_power:g} turns guidance off in "
+            f"the {count} of sampling.solver {self.config.solver}. The samples are not guided: "
+            "give more --sampling.steps, leave the power out, or leave all scales at 1"
+        )
 
     def latents(
         self, conditions: Conditions, seeds: Sequence[int], shape: tuple[int, int, int]
