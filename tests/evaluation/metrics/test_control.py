@@ -164,3 +164,11 @@ def test_wrong_input_is_named(distance, real):
     uneven = lambda values: torch.zeros(next(sizes), 3, 64, 64, dtype=torch.uint8)  # noqa: E731
     with pytest.raises(ValueError, match="must have the same shape"):
         observe(FlipProbe(), uneven, distance)
+
+
+@pytest.mark.parametrize(("generated", "real"), [(1, 1), (1, 3), (3, 1)])
+def test_one_pair_has_no_interval(source, distance, generated, real):
+    sides = [renderer(source, range(count)) for count in (generated, real)]
+    measures = by_name(control_measures([FlipProbe(size=64)], *sides, distance, seed=0))
+    excess = measures["excess drift flip", "arm"]
+    assert (excess.low, excess.high, excess.interval_over) == (None, None, "none")

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The control profile: wrong values change one field alone, and the centre is a weighted mean."""
 
+import math
+
 import pytest
 import torch
 
@@ -97,6 +99,12 @@ def test_the_centre_weighs_each_log_snr_by_what_is_added_there():
     assert result["centre"].value == pytest.approx((-2 + 0 + 3) / 3, abs=1e-3)
     late = _measures(torch.tensor([[0.0, 0.0, 0.3], [-0.1, 0.0, 0.1], [0.0, 0.0, 0.0]]).double())
     assert late["centre"].value == pytest.approx(3, abs=1e-3)
+
+
+def test_the_centre_of_one_image_has_no_interval():
+    centre = _measures(torch.tensor([[0.1, 0.2, 0.3], [9.0, 9.0, 9.0]]).double())["centre"]
+    assert centre.n == 1 and math.isfinite(centre.value)
+    assert (centre.low, centre.high, centre.interval_over) == (None, None, "none")
 
 
 def test_a_field_that_adds_nothing_has_no_centre():

@@ -94,3 +94,13 @@ def test_an_upper_end_beyond_the_resamples_is_none():
 
 def test_real_pairs_without_effect_give_nothing():
     assert matched(curve(0.2), real_effect=0.0) == []
+
+
+def test_one_pair_has_no_interval():
+    points = [
+        CurvePoint(scale=point.scale, drift=point.drift[:1], effect=point.effect[:1])
+        for point in curve(0.2)
+    ]
+    (result,) = matched(points)
+    assert result.value == pytest.approx(0.15)
+    assert (result.low, result.high, result.interval_over) == (None, None, "none")

@@ -114,7 +114,7 @@ def profile_measures(
 
     ``control profile FIELD centre`` is the mean log-SNR of the levels, each weighted by the error
     that the wrong value adds there (negative values count as zero). It is omitted where the field
-    adds nothing at any level. Intervals are over images.
+    adds nothing at any level. Intervals are over images; a single image has none.
     """
     is_ratio = CONTROL_FIELDS[errors.field].ratio_of is not None
     rule = WRONG_RATIO_RULE if is_ratio else WRONG_VALUE_RULE
@@ -136,16 +136,18 @@ def profile_measures(
     if math.isnan(value):  # no level has an added error
         return level_measures
     metric = PROFILE_CENTRE(control=errors.field)
-    resampling = generator("subset", seed, "bootstrap", metric.name)
-    rows = torch.randint(len(added), (RESAMPLES, len(added)), generator=resampling)
-    resampled = _centre(torch.stack([added[row].mean(0) for row in rows]), reached)
-    low, high = percentile_interval(resampled[~resampled.isnan()])
+    low, high = None, None
+    if len(added) > 1:
+        resampling = generator("subset", seed, "bootstrap", metric.name)
+        rows = torch.randint(len(added), (RESAMPLES, len(added)), generator=resampling)
+        resampled = _centre(torch.stack([added[row].mean(0) for row in rows]), reached)
+        low, high = percentile_interval(resampled[~resampled.isnan()])
     centre = Measure.of(
         metric,
         value,
         low=low,
         high=high,
-        interval_over="samples",
+        interval_over="none" if low is None else "samples",
         n=len(added),
         protocol=shared | {"seed": seed, "log_snrs": [level.requested for level in levels]},
     )

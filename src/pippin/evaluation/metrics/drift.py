@@ -124,18 +124,21 @@ def subject_measures(
 def _excess(
     probe: Probe, generated: Tensor, real: Tensor, distance: PairDistance, seed: int
 ) -> Measure:
-    """Generated minus real; the sets are resampled separately, since they show other images."""
+    """Generated minus real; the sets are resampled separately, since they show other images. A
+    single pair has no interval."""
     metric = EXCESS_DRIFT(control=probe.name, position=probe.position)
-    low, high = percentile_interval(
-        bootstrap_means(generated, seed, f"{metric.name} generated")
-        - bootstrap_means(real, seed, f"{metric.name} real")
-    )
+    low, high = None, None
+    if min(len(generated), len(real)) > 1:
+        low, high = percentile_interval(
+            bootstrap_means(generated, seed, f"{metric.name} generated")
+            - bootstrap_means(real, seed, f"{metric.name} real")
+        )
     return Measure.of(
         metric,
         float(generated.double().mean() - real.double().mean()),
         low=low,
         high=high,
-        interval_over="samples",
+        interval_over="none" if low is None else "samples",
         n=len(generated),
         unit=distance.name,
         protocol=_protocol(probe, distance) | {"seed": seed, "real_pairs": len(real)},
@@ -181,7 +184,7 @@ def matched_drift(
 
     The list is empty if no point reaches the effect, or if real pairs show no effect. The interval
     is a bootstrap over pairs, generated and real ones together; its upper end is None if more than
-    one resample in forty does not reach the effect.
+    one resample in forty does not reach the effect. A single pair has no interval.
 
     Args:
         name: name of the control.
@@ -201,20 +204,22 @@ def matched_drift(
     if not target.mean() > 0 or value == torch.inf:
         return []
     metric, pairs = MATCHED_DRIFT(control=name), drifts.shape[1]
-    resampling = generator("subset", seed, "bootstrap", metric.name)
-    rows = torch.randint(pairs, (RESAMPLES, pairs), generator=resampling)
-    resampled = _drift_at_effect(
-        drifts[:, rows].mean(2).T, effects[:, rows].mean(2).T, target[rows].mean(1)
-    )
-    ordered_values = resampled.sort().values  # a quantile between inf and inf would be nan
-    low, high = (float(ordered_values[round(q * (RESAMPLES - 1))]) for q in (0.025, 0.975))
+    low, high = None, None
+    if pairs > 1:
+        resampling = generator("subset", seed, "bootstrap", metric.name)
+        rows = torch.randint(pairs, (RESAMPLES, pairs), generator=resampling)
+        resampled = _drift_at_effect(
+            drifts[:, rows].mean(2).T, effects[:, rows].mean(2).T, target[rows].mean(1)
+        )
+        ordered_values = resampled.sort().values  # a quantile between inf and inf would be nan
+        low, high = (float(ordered_values[round(q * (RESAMPLES - 1))]) for q in (0.025, 0.975))
     return [
         Measure.of(
             metric,
             value,
             low=low,
             high=None if high == torch.inf else high,
-            interval_over="samples",
+            interval_over="none" if low is None else "samples",
             n=pairs,
             protocol=protocol | {"share_of_real_effect": share, "seed": seed},
         )
