@@ -173,8 +173,8 @@ def draw_pairs(
     answers = torch.arange(len(pairs)).repeat_interleave(samples)
     prompts = [pairs[at].caption for at in answers.tolist()]
     seeds = range(len(prompts))
-    draw_into(run, prompts, seeds, run.recipe.sampling, place)
-    return [place / row.file for row in sample_rows(run, prompts, seeds)], answers
+    folder = draw_into(run, prompts, seeds, run.recipe.sampling, place)
+    return [folder.file(row) for row in sample_rows(run, prompts, seeds)], answers
 
 
 def shown(source: ImageSource, places: Sequence[int]) -> Images:

@@ -10,7 +10,7 @@ import torch
 
 from pippin.evaluation.runs.evaluate_folder import evaluate_folder
 from pippin.images.folder import read_image
-from pippin.sampling.sample import draw, draw_into, sample_rows, sampling_protocol
+from pippin.sampling.sample import draw, draw_into, sample_rows, sampling_protocol, unique_rows
 from pippin.sampling.sample_folder import (
     SampleFolder,
     SampleRow,
@@ -110,7 +110,7 @@ def test_images_that_a_stopped_request_never_drew_leave_the_manifest(run, config
     rows = sample_rows(run, LABELS, SEEDS)
     SampleFolder(tmp_path, sampling_protocol(run, config)).begin(rows)
     draw_into(run, LABELS, SEEDS[:2], config, tmp_path)
-    assert read_manifest(tmp_path).files == [row.file for row in rows[:2]]
+    assert read_manifest(tmp_path).files == [row.names[0] for row in rows[:2]]
 
 
 def test_images_of_another_protocol_are_not_overwritten(run, config, tmp_path):
@@ -120,6 +120,52 @@ def test_images_of_another_protocol_are_not_overwritten(run, config, tmp_path):
         draw_into(run, LABELS, SEEDS, replace(config, steps=4), tmp_path)
     assert contents(tmp_path) == before
     draw_into(run, LABELS, SEEDS, replace(config, batch_size=5), tmp_path)  # no protocol setting
+
+
+FIRST, SECOND = "a photo of object 93201", "a photo of object 94314"
+"""Prompts whose hashes begin with the same eight digits."""
+
+
+def text_row(prompt, seed=0):
+    return SampleRow(seed=seed, prompt=prompt, class_name=None)
+
+
+def image_of(level):
+    return torch.full((3, 8, 8), level, dtype=torch.uint8)
+
+
+def write(folder, rows, levels):
+    folder.begin(rows)
+    for row, level in zip(rows, levels, strict=True):
+        folder.add(row, image_of(level))
+    folder.finish(rows)
+
+
+def test_prompts_of_one_short_hash_are_two_images(tmp_path):
+    rows = [text_row(FIRST), text_row(SECOND), text_row(FIRST)]
+    assert rows[0].names[0] == rows[1].names[0]
+    assert unique_rows(rows) == rows[:2]
+    folder = SampleFolder(tmp_path, {})
+    write(folder, rows[:2], (10, 20))
+    for opened in (folder, SampleFolder(tmp_path, {})):
+        assert [read_image(opened.file(row))[0, 0, 0] for row in rows[:2]] == [10, 20]
+        assert opened.name(rows[0]) == rows[0].names[0]  # as in earlier versions
+    listed = read_manifest(tmp_path).images
+    assert [row["prompt"] for row in listed] == [FIRST, SECOND]
+    folder.keep_only(rows[1:2])
+    assert [row["prompt"] for row in read_manifest(tmp_path).images] == [SECOND]
+    assert read_image(folder.file(rows[1]))[0, 0, 0] == 20
+    remove_samples(tmp_path)
+    assert not tmp_path.exists()
+
+
+def test_an_earlier_image_of_the_short_hash_is_not_that_of_another_prompt(tmp_path):
+    write(SampleFolder(tmp_path, {}), [text_row(FIRST)], (10,))
+    later = SampleFolder(tmp_path, {})
+    assert later.holds(text_row(FIRST), (8, 8)) and not later.holds(text_row(SECOND), (8, 8))
+    write(later, [text_row(SECOND)], (20,))
+    assert read_image(later.file(text_row(FIRST)))[0, 0, 0] == 10
+    assert len(read_manifest(tmp_path).images) == 2
 
 
 def test_a_folder_of_other_files_is_not_written_to(run, config, tmp_path):

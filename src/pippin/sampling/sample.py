@@ -195,9 +195,9 @@ def sample_rows(
 
 def unique_rows(rows: Sequence[SampleRow]) -> list[SampleRow]:
     """The rows in order, without repeated images."""
-    unique: dict[str, SampleRow] = {}
+    unique: dict[tuple[int, Prompt], SampleRow] = {}
     for row in rows:
-        unique.setdefault(row.file, row)
+        unique.setdefault((row.seed, row.shown_prompt), row)
     return list(unique.values())
 
 

@@ -29,8 +29,10 @@ KIND = "samples"
 """Key of :data:`pippin.system.formats.FORMATS`."""
 MANIFEST = "manifest.json"
 GRID = "grid.png"
-_NAME = re.compile(r"seed-\d{6,}-(class-\d+|text-[0-9a-f]{8})\.png")
-"""Pattern of :attr:`SampleRow.file`."""
+_NAME = re.compile(r"seed-\d{6,}-(class-\d+|text-[0-9a-f]{8,64})\.png")
+"""Pattern of :meth:`SampleRow.names`."""
+_DIGITS = (8, 16, 32, 64)
+"""Digits of a prompt's hash in a file name: the first number that tells it from other prompts."""
 SHOWN = 36
 """Number of images in the grid of an evaluation."""
 
@@ -45,19 +47,30 @@ class SampleRow:
     """None for text."""
 
     @property
-    def file(self) -> str:
-        """File name; a prompt, which may contain anything, enters as a hash."""
-        if isinstance(self.prompt, str):
-            name = hashlib.sha256(valid_unicode(self.prompt).encode()).hexdigest()[:8]
-            return f"seed-{self.seed:06d}-text-{name}.png"
-        return f"seed-{self.seed:06d}-class-{self.prompt}.png"
+    def shown_prompt(self) -> Prompt:
+        """Prompt as it is written: text without lone surrogates."""
+        return valid_unicode(self.prompt) if isinstance(self.prompt, str) else self.prompt
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Possible file names, the usual one first; a prompt, which may contain anything, enters
+        as a hash. See :meth:`SampleFolder.name`."""
+        prompt = self.shown_prompt
+        if not isinstance(prompt, str):
+            return (f"seed-{self.seed:06d}-class-{prompt}.png",)
+        digest = hashlib.sha256(prompt.encode()).hexdigest()
+        return tuple(f"seed-{self.seed:06d}-text-{digest[:digits]}.png" for digits in _DIGITS)
+
+    def to_dict(self, file: str | None = None) -> dict[str, Any]:
+        """Plain JSON values.
+
+        Args:
+            file: file name; None = the usual one.
+        """
         shown: dict[str, Any] = {"label": self.prompt, "class": self.class_name}
         if isinstance(self.prompt, str):
-            shown = {"prompt": valid_unicode(self.prompt)}
-        return {"file": self.file, "seed": self.seed, **shown}
+            shown = {"prompt": self.shown_prompt}
+        return {"file": file or self.names[0], "seed": self.seed, **shown}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +191,7 @@ class SampleFolder:
             ValueError: images of an earlier, complete request are missing.
         """
         make_folder(self.path)
-        requested = {row.file for row in rows}
+        requested = {self.name(row) for row in rows}
         if self._complete:
             missing = sorted(self._images.keys() - requested - list_names(self.path))
             if missing:
@@ -188,20 +201,36 @@ class SampleFolder:
                     "made them, or give another folder with --out"
                 )
         remove_temporary_files(self.path)
-        self._images |= {row.file: row.to_dict() for row in rows}
+        for row in rows:
+            name = self.name(row)
+            self._images[name] = row.to_dict(name)
         self._cut += [cut for cut in (x.to_dict() for x in cut) if cut not in self._cut]
         self._record(complete=False)
+
+    def name(self, row: SampleRow) -> str:
+        """File name of an image here: the listed one, or the first that no other prompt has."""
+        others = [
+            name
+            for name in row.names
+            if self._images.get(name, {}).get("prompt", row.shown_prompt) != row.shown_prompt
+        ]
+        own = [name for name in row.names if name not in others]
+        return next((name for name in own if name in self._images), own[0])
+
+    def file(self, row: SampleRow) -> Path:
+        """File of an image."""
+        return self.path / self.name(row)
 
     def holds(self, row: SampleRow, pixels: tuple[int, int]) -> bool:
         """Whether a complete image of this (height, width) exists."""
         try:
-            return read_image(self.path / row.file).shape == (3, *pixels)
+            return read_image(self.file(row)).shape == (3, *pixels)
         except ValueError:
             return False
 
     def add(self, row: SampleRow, image: torch.Tensor) -> None:
         """Write one uint8 (3, height, width) image."""
-        save_png(image, self.path / row.file)
+        save_png(image, self.file(row))
 
     def finish(self, rows: Sequence[SampleRow], shown: int | None = None) -> None:
         """Write the grid and the complete manifest, after all images of a request.
@@ -217,14 +246,14 @@ class SampleFolder:
             ValueError: an image of the request is missing; the manifest stays incomplete.
         """
         existing = list_names(self.path)
-        missing = [row.file for row in rows if row.file not in existing]
+        missing = [name for name in map(self.name, rows) if name not in existing]
         if missing:
             raise ValueError(
                 f"{self.path} lacks {len(missing)} of {len(rows)} images of this request "
                 f"({missing[0]}): something removed them, or the machine that sampled them writes "
                 "to another disk of that name; the same command samples what is missing"
             )
-        images = torch.stack([read_image(self.path / row.file) for row in rows[:shown]])
+        images = torch.stack([read_image(self.file(row)) for row in rows[:shown]])
         save_png(image_grid(images), self.path / GRID)
         sync_tree(self.path)  # flush the images before the manifest that lists them
         self._images = {name: row for name, row in self._images.items() if name in existing}
@@ -232,7 +261,7 @@ class SampleFolder:
 
     def keep_only(self, rows: Sequence[SampleRow]) -> None:
         """Remove all other images, the manifest first, so that it never lists missing images."""
-        names = {row.file for row in rows}
+        names = {self.name(row) for row in rows}
         removed = [name for name in self._images if name not in names]
         self._images = {name: row for name, row in self._images.items() if name in names}
         self._record(complete=True)

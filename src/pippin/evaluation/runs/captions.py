@@ -34,8 +34,8 @@ def caption_samples(run: LoadedRun, place: Path) -> list[Path]:
     assert held_out is not None
     seeds = sample_seeds(run.recipe, len(held_out.first))
     make_room(place, sampling_protocol(run, sampling))
-    draw_into(run, held_out.first, seeds, sampling, place, shown=SHOWN)
-    return [place / row.file for row in sample_rows(run, held_out.first, seeds)]
+    folder = draw_into(run, held_out.first, seeds, sampling, place, shown=SHOWN)
+    return [folder.file(row) for row in sample_rows(run, held_out.first, seeds)]
 
 
 def alignment_measures(

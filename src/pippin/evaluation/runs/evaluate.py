@@ -282,8 +282,8 @@ def _quality(
     make_room(place, content)
     prompts = evaluation_prompts(run, config.num_samples)
     seeds = sample_seeds(run.recipe, config.num_samples)
-    draw_into(run, prompts, seeds, sampling, place, shown=SHOWN)
-    files = [place / row.file for row in sample_rows(run, prompts, seeds)]
+    folder = draw_into(run, prompts, seeds, sampling, place, shown=SHOWN)
+    files = [folder.file(row) for row in sample_rows(run, prompts, seeds)]
     meter = ImageMeter(image_metrics())
     features = extract(extractor, meter.watch(image_batches(files, config.batch_size)))
     extra = {**content, "labels": "as often as in training"}

@@ -77,8 +77,8 @@ def _samples(
     ]
     seeds, sampling = sample_seeds(run.recipe, count), run.recipe.sampling
     make_room(place, sampling_protocol(run, sampling))
-    draw_into(run, prompts, seeds, sampling, place, shown=SHOWN)
-    files = [place / row.file for row in sample_rows(run, prompts, seeds)]
+    folder = draw_into(run, prompts, seeds, sampling, place, shown=SHOWN)
+    files = [folder.file(row) for row in sample_rows(run, prompts, seeds)]
     return image_batches(files, run.recipe.evaluation.batch_size)
 
 

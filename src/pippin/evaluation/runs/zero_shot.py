@@ -173,8 +173,8 @@ def _draw(run: LoadedRun, captions: Sequence[str], place: Path) -> list[Path]:
     """Sample one image per caption, seed k with caption k, in whole batches."""
     sampling, seeds = run.recipe.sampling, range(len(captions))
     make_room(place, sampling_protocol(run, sampling))
-    draw_into(run, captions, seeds, sampling, place, shown=SHOWN)
-    return [place / row.file for row in sample_rows(run, captions, seeds)]
+    folder = draw_into(run, captions, seeds, sampling, place, shown=SHOWN)
+    return [folder.file(row) for row in sample_rows(run, captions, seeds)]
 
 
 def _resized(files: Sequence[Path], batch_size: int, resolution: int) -> Iterator[Images]:
