@@ -16,10 +16,11 @@ from pippin.conditioning.config import TextSemantic
 from pippin.config import ConfigError
 from pippin.data.config import NoDataConfig
 from pippin.encoders.config import TextConfig
+from pippin.evaluation.runs import zero_shot
 from pippin.evaluation.runs.evaluate import evaluate_run
 from pippin.reports.report import render_report
 from pippin.sampling.load import load_run
-from pippin.sampling.sample_folder import read_manifest
+from pippin.sampling.sample_folder import SampleFolder, read_manifest
 from pippin.training.train import train
 
 
@@ -195,6 +196,24 @@ def test_the_preset_needs_no_images_of_the_models_own(trained, coco, tmp_path):
     options += ["--input-size", "32", "--sampling.steps", "2"]
     assert main(["evaluate", str(out), *options]) == 0
     assert "zero-shot KID-efflite0" in (out / "results.jsonl").read_text()
+
+
+@pytest.mark.parametrize(("from_training", "first"), [(False, 0), (True, 20_000_000)])
+def test_the_presets_seeds_depend_on_the_training_seed_where_all_others_do(
+    finished_run, tmp_path, monkeypatch, from_training, first
+):
+    run, drawn = load_run(finished_run, console=Console(quiet=True)), []
+    evaluation = replace(run.recipe.evaluation, seed_from_training=from_training)
+    run = replace(run, recipe=replace(run.recipe, seed=2, evaluation=evaluation))
+
+    def draw_into(run, prompts, seeds, sampling, place, *, shown):
+        drawn.extend(seeds)
+        return SampleFolder(place, {})
+
+    monkeypatch.setattr(zero_shot, "draw_into", draw_into)
+    files = zero_shot._draw(run, ["a red car", "a blue car"], tmp_path / "samples")
+    assert drawn == [first, first + 1]
+    assert [int(file.name.split("-")[1]) for file in files] == drawn
 
 
 def test_the_presets_numbers():

@@ -23,7 +23,7 @@ from pippin.evaluation.metrics.clip_score import Clip, clip_measures, warn_trunc
 from pippin.evaluation.metrics.declared.zero_shot import ZERO_SHOT
 from pippin.evaluation.runs.captions import clip_for
 from pippin.evaluation.runs.evaluate import run_protocol
-from pippin.evaluation.runs.protocol import refuse_newer_results
+from pippin.evaluation.runs.protocol import refuse_newer_results, sample_seeds
 from pippin.evaluation.runs.recording import with_fingerprints, write_results
 from pippin.images.folder import image_batches
 from pippin.rng import permutation
@@ -171,7 +171,7 @@ def _check_images(run: LoadedRun, dataset: CaptionedImages) -> None:
 
 def _draw(run: LoadedRun, captions: Sequence[str], place: Path) -> list[Path]:
     """Sample one image per caption, seed k with caption k, in whole batches."""
-    sampling, seeds = run.recipe.sampling, range(len(captions))
+    sampling, seeds = run.recipe.sampling, sample_seeds(run.recipe, len(captions))
     make_room(place, sampling_protocol(run, sampling))
     folder = draw_into(run, captions, seeds, sampling, place, shown=SHOWN)
     return [folder.file(row) for row in sample_rows(run, captions, seeds)]
