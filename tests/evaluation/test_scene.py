@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Agreement of readings with statements, and accuracies from them."""
 
+from itertools import permutations
+from random import Random
+
 import pytest
 import torch
 
 from pippin.evaluation.metric_registry import find_metric
+from pippin.evaluation.metrics.scene import score
 from pippin.evaluation.metrics.scene.reader import DetectedObject, Reading
 from pippin.evaluation.metrics.scene.score import (
     StatedObject,
@@ -101,6 +105,50 @@ def test_a_mirrored_shape_is_not_the_shape():
         Reading(background="white", objects=(thing,)), statement(("red", "arrow", None, 0))
     )
     assert result == {"colour": True, "shape": False, "place": True, "count": True, "all": False}
+
+
+def random_read(draws, count):
+    """Objects of few values, so that many match alike."""
+    return read(
+        *(
+            (
+                draws.choice(("red", "blue")),
+                draws.choice(("circle", "star")),
+                draws.choice(("small", "large")),
+                draws.randrange(5),
+            )
+            for _ in range(count)
+        )
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_objects_that_match_alike_do_not_change_the_agreement(seed, monkeypatch):
+    """The assignment that all objects give, by searching among all of them."""
+    draws = Random(seed)
+    reading, stated = random_read(draws, 7), [CIRCLE, STAR, ("blue", "circle", "small", 3)]
+    draws.shuffle(stated)
+    statements = [statement(*stated[:count]) for count in (1, 2, 3)]
+    fast = [agreement(reading, one) for one in statements]
+    monkeypatch.setattr(score, "_candidates", lambda rows, _: list(range(len(rows))))
+    assert fast == [agreement(reading, one) for one in statements]
+
+
+def test_noise_of_many_objects_is_searched_among_few(monkeypatch):
+    searched = []
+
+    def counted(slots, length):
+        searched.append(len(list(slots)))
+        return permutations(slots, length)
+
+    monkeypatch.setattr(score, "permutations", counted)
+    reading = random_read(Random(0), 200)
+    coloured = [(*thing[:2], None, None) for thing in (CIRCLE, STAR, CIRCLE)]
+    result = agreement(reading, statement(*coloured))
+    assert result == {"colour": True, "shape": True, "count": False, "all": False}
+    assert searched == [4 * 3 + 3]  # two colours by two shapes, and missing objects
+    related = agreement(reading, statement(CIRCLE, STAR, relation="above"))
+    assert related["relation"] and searched[1] == 202
 
 
 @pytest.mark.parametrize(

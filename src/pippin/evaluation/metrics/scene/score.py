@@ -10,6 +10,7 @@ of every interval: a scene with several kinds of captions counts as one image.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -72,14 +73,14 @@ def agreement(reading: Reading, statement: Statement) -> dict[str, bool]:
     """
     stated = statement.attributes
     slots: list[DetectedObject | None] = [*reading.objects, *([None] * len(statement.objects))]
+    rows = [
+        [_matches(slot, stated_object) for stated_object in statement.objects] for slot in slots
+    ]
     best: dict[str, bool] = {}
     best_score = -1.0
-    for assignment in permutations(range(len(slots)), len(statement.objects)):
+    for assignment in permutations(_candidates(rows, statement), len(statement.objects)):
         objects = [slots[slot] for slot in assignment]
-        matches = [
-            _matches(detected, stated_object)
-            for detected, stated_object in zip(objects, statement.objects, strict=True)
-        ]
+        matches = [rows[slot][number] for number, slot in enumerate(assignment)]
         correct = {
             name: all(match[name] for match in matches)
             for name in stated
@@ -97,6 +98,24 @@ def agreement(reading: Reading, statement: Statement) -> dict[str, bool]:
         best["background"] = reading.background == statement.background
     ordered = {name: best[name] for name in stated}
     return ordered | {"all": all(ordered.values())}
+
+
+def _candidates(rows: Sequence[Sequence[Mapping[str, bool]]], statement: Statement) -> list[int]:
+    """Slots that an assignment is searched among: the result is that of all slots.
+
+    Slots with the same matches are interchangeable unless a relation asks where they are, so as
+    many as there are stated objects suffice. Noise has dozens of objects, and the search grows
+    with the power of their number.
+    """
+    if statement.relation is not None:
+        return list(range(len(rows)))
+    kept, counts = [], Counter[tuple[tuple[bool, ...], ...]]()
+    for slot, row in enumerate(rows):
+        key = tuple(tuple(match.values()) for match in row)
+        counts[key] += 1
+        if counts[key] <= len(row):
+            kept.append(slot)
+    return kept
 
 
 def _matches(detected: DetectedObject | None, stated_object: StatedObject) -> dict[str, bool]:
