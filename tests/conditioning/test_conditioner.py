@@ -185,6 +185,17 @@ def test_a_missing_field_is_named():
         unit_values("flip", {"original_size": torch.ones(1, 2)})
 
 
+@pytest.mark.parametrize("name", ["original_size", "aspect_ratio", "grain", "crop_size"])
+def test_values_that_are_no_numbers_are_refused(name):
+    batch = {"original_size": torch.full((2, 2), 64.0), "crop_size": torch.full((2, 2), 64.0)}
+    batch["grain"] = torch.zeros(2, 1)
+    source = "original_size" if name == "aspect_ratio" else name
+    batch[source] = batch[source].clone()
+    batch[source][1, 0] = torch.nan
+    with pytest.raises(ValueError, match=rf"control '{name}' must lie in .* got NaN in 1 of [24]"):
+        unit_values(name, batch)
+
+
 def test_a_field_may_not_stand_in_both_groups():
     with pytest.raises(ConfigError, match="once"):
         ControlConfig(high=("flip",), low=("flip",))

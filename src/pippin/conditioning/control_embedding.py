@@ -68,17 +68,23 @@ def unit_values(name: str, control: ControlBatch) -> Float[Tensor, "batch parts"
         value = control[name].float()
     if field.relative_to is not None:
         value = value / control[field.relative_to]
-    outside = (value < field.low) | (value > field.high)
+    outside = ~((value >= field.low) & (value <= field.high))  # NaN too
     if not torch.compiler.is_compiling() and bool(outside.any()):
-        numbers = value.flatten().tolist()
         raise ValueError(
             f"control {name!r} must lie in [{field.low}, {field.high}] ({field.unit}); "
-            f"got values from {min(numbers)} to {max(numbers)}"
+            f"got {_range_text(value)}"
         )
     if field.scale == "log":
         low, high = torch.tensor(field.low).log(), torch.tensor(field.high).log()
         return (value.log() - low) / (high - low)
     return (value - field.low) / (field.high - field.low)
+
+
+def _range_text(values: Tensor) -> str:
+    """Smallest and largest of some numbers, and whether one is none."""
+    if bool(values.isnan().any()):
+        return f"NaN in {int(values.isnan().sum())} of {values.numel()} values"
+    return f"values from {values.min().item()} to {values.max().item()}"
 
 
 LOWEST, HIGHEST = math.pi, 64 * math.pi
