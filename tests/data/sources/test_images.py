@@ -252,6 +252,22 @@ def test_a_larger_file_than_there_is_is_not_made_up(photos: ImagesConfig) -> Non
     assert source.can_show(0, Size(1, width))
 
 
+@pytest.mark.parametrize("size", [(90, 80), (20, 20)])
+def test_a_file_that_changed_its_size_since_the_scan_is_named(photos, folder, size) -> None:
+    source = both(photos)[0]
+    path = folder / source.key(0)
+    before = source.original_size(0)
+    Image.new("RGB", size).save(path)
+    message = rf"{path.name} has {size[1]} x {size[0]} pixels, and had {before.height} x "
+    for prepare in (lambda: make_view(source, 0, 0), lambda: clean_view(source, 0)):
+        with pytest.raises(ValueError, match=message + r".*give the same command again"):
+            prepare()
+    again = {
+        keyed.key(i): keyed.original_size(i) for keyed in both(photos) for i in range(len(keyed))
+    }
+    assert again[source.key(0)] == Size(size[1], size[0])
+
+
 def test_half_of_the_images_reach_the_probe_side(photos: ImagesConfig) -> None:
     source, _ = both(photos)
     square = Size(source.probe_side, source.probe_side)

@@ -141,15 +141,24 @@ class ImageFolderSource:
             original_size: (height, width) in pixels; None = the size of the file.
 
         Raises:
-            ValueError: the file has too few pixels for the size, or can no longer be read.
+            ValueError: the file has too few pixels for the size, has changed its size since the
+                scan, or can no longer be read.
         """
         if not self._items[index].has_file:
             raise ValueError(
                 f"{self.key(index)} was encoded from a shard and its file was not kept; "
                 "--shards.keep of `pippin data prepare` sets how many are"
             )
-        pixels = read_image(self._items[index].path)
+        item = self._items[index]
+        pixels = read_image(item.path)
         size = Size(*pixels.shape[1:])
+        if size != item.size:
+            raise ValueError(
+                f"{item.path} has {size.height} x {size.width} pixels, and had "
+                f"{item.size.height} x {item.size.width} when its folder was scanned: the file "
+                "was changed since. Restore it, or give the same command again, which scans "
+                "changed files"
+            )
         if original_size is None or original_size == size:
             return pixels
         if not _has_pixels_for(size, original_size):
