@@ -85,7 +85,7 @@ def scale_at_resolution(scale: float, ratio: float) -> float:
 def guidance_weights(config: GuidanceConfig) -> dict[Term, float]:
     """Weight of each prediction, by (semantic kept, control kept).
 
-    The weights sum to 1. GuidanceTerms of weight zero are left out.
+    The weights sum to 1. Terms of weight zero are left out.
     """
     semantic, control = config.semantic_scale, config.control_scale
     reference = (False, config.reference == "control")
@@ -133,10 +133,10 @@ def guided(
 ) -> GuidedPredict:
     """The guided prediction as a function of state and time.
 
-    GuidanceTerms are prepared on first use and then cached; a term of weight zero is never
-    prepared. The guided ``mean`` is float32, except that without guidance the conditional
-    prediction's own ``mean`` is returned, bit for bit. ``variance`` is the conditional
-    prediction's (None where that one is not computed); ``aux`` is dropped.
+    Terms are prepared on first use and then cached; a term of weight zero is never prepared. The
+    guided ``mean`` is float32, except that without guidance the conditional prediction's own
+    ``mean`` is returned, bit for bit. ``variance`` is the conditional prediction's (None where
+    that one is not computed); ``aux`` is dropped.
 
     Args:
         terms: computes the predictions by (semantic kept, control kept); see

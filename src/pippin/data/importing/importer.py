@@ -316,7 +316,7 @@ SHOWN = 12
 
 
 def summary(imported: ImportResult) -> str:
-    """ImportResult columns, counts of rows with image, caption and class, and ignored values."""
+    """Imported columns, counts of rows with image, caption and class, and ignored values."""
     roles = dict.fromkeys(("image", "text", *sorted(imported.taken, key="label".__eq__)))
     columns = [
         f"{NAMES.get(role, role)} from {_counts(imported.taken[role])}"
