@@ -9,7 +9,7 @@ from typing import TypeVar
 from pippin.reports.figures.gallery import Frame, manifest
 from pippin.reports.figures.prompts import prompt_texts
 from pippin.reports.page import ImageEmbedder
-from pippin.reports.report_data import Run
+from pippin.reports.report_source import Run
 from pippin.runs.folder import RunFolder
 
 T = TypeVar("T")
