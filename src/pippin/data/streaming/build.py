@@ -31,6 +31,8 @@ from pippin.system.files import make_folder, remove_temporary_files
 
 Progress = Callable[[int, int], None]
 """Callback with (shards done, total shards)."""
+ENCODE_BATCH = 32
+"""Number of views encoded at once."""
 MAX_NAMED = 5
 """Number of unreadable shards that an error names."""
 
@@ -42,7 +44,6 @@ def build_streamed(
     encoder: Encoder,
     *,
     device: torch.device | str = "cpu",
-    encode_batch: int = 32,
     threads: int = 0,
     verify: Verify = "sha256",
     progress: Progress | None = None,
@@ -60,7 +61,6 @@ def build_streamed(
         cache: folder, number type, and number of views in one file.
         encoder: on ``device``.
         device: device of the encoder.
-        encode_batch: number of views encoded at once.
         threads: number of threads that decode images; 0 = this one.
         verify: check of complete shards.
         progress: called after each shard with the number that all processes have finished.
@@ -81,7 +81,7 @@ def build_streamed(
             encoder=encoder,
             device=device,
             dtype=getattr(torch, cache.dtype),
-            batch=encode_batch,
+            batch=ENCODE_BATCH,
             rows=cache.shard_size,
         )
         manifest = StreamedManifest(
