@@ -32,7 +32,7 @@ from pippin.data.importing.shards import import_shard
 from pippin.system.files import TEMPORARY_SUFFIX, atomic_write, remove_temporary_files
 from pippin.system.formats import refuse_newer
 from pippin.system.lock import folder_lock
-from pippin.system.text import strip_url_secrets
+from pippin.system.redaction import strip_url_secrets
 from pippin.system.workers.pool import worker_pool
 
 
