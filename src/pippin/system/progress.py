@@ -28,6 +28,8 @@ GROWTH = 1 / 60
 
 Clock = Callable[[], float]
 """Seconds since any moment."""
+ProgressCallback = Callable[[int, int], None]
+"""Called with (units done, units in all)."""
 
 
 def line_interval(elapsed: float) -> float:
