@@ -16,7 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from pippin.reports.report_data import Source, open_source
+from pippin.reports.report_data import open_source
+from pippin.reports.report_source import Source
 from pippin.reports.tables.agreement_table import correlation_text, evaluate_agreements
 from pippin.reports.tables.contrast_table import estimate_text, evaluate_contrasts
 from pippin.reports.tables.results_table import result_lines

@@ -21,7 +21,8 @@ from pippin.reports.figures.control_figures import control_profiles, tradeoffs
 from pippin.reports.figures.curves import Figure, colour
 from pippin.reports.markdown import markdown
 from pippin.reports.report import render_report
-from pippin.reports.report_data import Source, open_source
+from pippin.reports.report_data import open_source
+from pippin.reports.report_source import Source
 from pippin.studies.results import append
 
 ROOT = Path(__file__).parents[1]

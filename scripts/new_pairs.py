@@ -44,7 +44,7 @@ from pippin.evaluation.runs.recording import with_fingerprints, write_results
 from pippin.images.folder import image_batches, read_image
 from pippin.rng import permutation
 from pippin.sampling.load import LoadedRun, load_run
-from pippin.sampling.sample import draw_into, sample_rows, sampling_protocol
+from pippin.sampling.sample import sampled_files, sampling_protocol
 from pippin.types import Images
 
 COLOUR = re.compile(rf"\b({COLOURS})\b")
@@ -172,9 +172,7 @@ def draw_pairs(
     """Files of all samples, pair by pair, and the pair index of each."""
     answers = torch.arange(len(pairs)).repeat_interleave(samples)
     prompts = [pairs[at].caption for at in answers.tolist()]
-    seeds = range(len(prompts))
-    folder = draw_into(run, prompts, seeds, run.recipe.sampling, place)
-    return [folder.file(row) for row in sample_rows(run, prompts, seeds)], answers
+    return sampled_files(run, prompts, range(len(prompts)), place), answers
 
 
 def shown(source: ImageSource, places: Sequence[int]) -> Images:

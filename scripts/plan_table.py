@@ -14,10 +14,11 @@ from operator import itemgetter
 from pathlib import Path
 
 from pippin.evaluation.metrics.cost import training_flops
+from pippin.planning.data_sizes import num_classes_of
 from pippin.planning.devices import Cluster
-from pippin.planning.memory import num_classes_of, training_model, training_states
 from pippin.planning.placement import training_hours
 from pippin.planning.plan import plan
+from pippin.planning.states import training_model, training_states
 from pippin.recipes.recipe import Recipe, latent_shape_of
 from pippin.recipes.table import RECIPES, get_recipe
 from pippin.studies.execution import first_with_same_training

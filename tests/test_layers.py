@@ -3,6 +3,7 @@
 
 import ast
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -104,14 +105,29 @@ def nodes(path):
 @cache
 def imports(path):
     """Full names of all modules that a file imports, including inside functions."""
+    return imported_names(path, nodes(path))
+
+
+def imported_names(path, nodes):
     names = []
-    for node in nodes(path):
+    for node in nodes:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     return names
+
+
+def run_time_imports(path):
+    """Modules of the package that a file imports when it runs, including inside functions."""
+    tests = [
+        n for n in nodes(path) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test)
+    ]
+    types_only = {id(node) for test in tests for part in test.body for node in ast.walk(part)}
+    run = [node for node in nodes(path) if id(node) not in types_only]
+    files = {own_module(name) for name in imported_names(path, run)} - {None}
+    return {name_of(PACKAGE / file) for file in files if not is_package(file)}
 
 
 def layer(path):
@@ -194,6 +210,34 @@ def test_imports_point_up_the_list_only():
     checked = [path for path in modules() if path.name != "__init__.py"]
     broken = [rule for path in checked for rule in broken_rules(path)]
     assert len(checked) > 400 and not broken, "\n".join(broken)
+
+
+def check_for_cycles(paths):
+    """Raise CycleError, which names the modules, where some import each other."""
+    TopologicalSorter({name_of(path): run_time_imports(path) for path in paths}).prepare()
+
+
+def test_no_modules_import_each_other_at_run_time():
+    """An import inside a function that avoids such a cycle hides what depends on what."""
+    check_for_cycles(modules())
+
+
+def test_a_cycle_is_found(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
+    own_module.cache_clear()
+    for_types = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pippin.third\n"
+    for name, text in {
+        "first.py": "import pippin.second\n",
+        "second.py": "def run():\n    from pippin.third import run\n",
+        "third.py": for_types.replace("third", "first"),
+        "fourth.py": "from pippin.fifth import run\n",
+        "fifth.py": "def run():\n    import pippin.fourth\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+    check_for_cycles([tmp_path / f"{name}.py" for name in ("first", "second", "third")])
+    with pytest.raises(CycleError, match="fourth"):
+        check_for_cycles([tmp_path / f"{name}.py" for name in ("fourth", "fifth")])
+    own_module.cache_clear()
 
 
 def test_a_broken_rule_is_found(tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Model of a checkpoint: a conditioner and a denoiser."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -17,6 +17,8 @@ from pippin.types import Conditions, Keep, Latents, Masking, Prediction, Times
 
 PROJECTOR = "projector."
 """Prefix of the names of parameters that training alone uses: those of REPA's projector."""
+CLASS_TABLES = ("conditioner.label_vector.weight", "conditioner.label_tokens.weight")
+"""Names of the tables of class embeddings; the last row is the null class."""
 
 
 class LatentDenoiser(nn.Module):
@@ -65,6 +67,16 @@ def sampled_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 def sampled_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Stored weights by name, without those of a projector."""
     return {name: value for name, value in tensors.items() if not name.startswith(PROJECTOR)}
+
+
+def stored_num_classes(shapes: Mapping[str, Sequence[int]]) -> int | None:
+    """Number of classes by the class table of stored weights; None for a model that has none.
+
+    Args:
+        shapes: shape of each tensor, by name.
+    """
+    rows = [shapes[name][0] for name in CLASS_TABLES if name in shapes]
+    return rows[0] - 1 if rows else None
 
 
 def attach_projector(

@@ -9,13 +9,16 @@ file never imports code.
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
+from typing import TypeVar
 
-from pippin.config import ConfigError
+from pippin.config import ConfigError, suggest_names
+
+T = TypeVar("T")
 
 PACKAGE = "pippin"
 """Name of the package: its own modules need no import by others."""
@@ -152,6 +155,45 @@ def _is_found(name: str) -> bool:
         return find_spec(name) is not None
     except (ImportError, ValueError):  # no such package, or a module without a file
         return False
+
+
+def find_registered(
+    registered: Mapping[str, T], name: str, problem: str, advice: str, *, list_known: bool = False
+) -> T:
+    """The entry of a name in a table that plugins may add to; they are imported if it is missing.
+
+    Args:
+        registered: the table.
+        name: the name.
+        problem: what is wrong where it is not in the table, for the message.
+        advice: what to type then.
+        list_known: whether the message lists the whole table; it always suggests near names.
+
+    Raises:
+        ConfigError: the name is not in the table, or a plugin cannot be imported.
+    """
+    if name not in registered:
+        load_plugins()
+    if name not in registered:
+        known = f"; known are: {', '.join(registered)}" if list_known else ""
+        raise ConfigError(f"{problem}{known}{suggest_names(name, registered)}; {advice}")
+    return registered[name]
+
+
+def refuse_redefinition(registered: type, new: type, subject: str) -> None:
+    """Refuse a class under the name of another class. A class that is defined again, as in a
+    notebook, may replace itself.
+
+    Args:
+        registered: the class that has the name.
+        new: the class to register.
+        subject: the name with its kind, for the message.
+
+    Raises:
+        ConfigError: they are different classes.
+    """
+    if (registered.__module__, registered.__qualname__) != (new.__module__, new.__qualname__):
+        raise ConfigError(f"{subject} is registered already; choose another name")
 
 
 def register_advice(function: str) -> str:

@@ -27,7 +27,7 @@ from pippin.cli.bench_scaling import ScalingCommand, page_curve
 from pippin.cli.main import main
 from pippin.cli.parsing.options import parse
 from pippin.config import ConfigError
-from pippin.reports.scaling_page import markdown_row
+from pippin.reports.scaling_page import summary_row
 
 CPU = torch.device("cpu")
 TINY = ScalingConfig(
@@ -301,6 +301,13 @@ def test_misuse_is_named_before_the_measurement(words, said, monkeypatch, capsys
 
 
 ROOT = Path(__file__).parents[2]
+
+
+def markdown_row(curve):
+    """Row of a curve in the documentation: curve, axis, first, last, last / ideal."""
+    axis, first, last, ratio = summary_row(curve).cells
+    cells = (curve.title, f"{axis.text}, {axis.remarks[0]}", first.text, last.text, ratio.text)
+    return f"| {' | '.join(cells)} |"
 
 
 def test_the_documentation_has_the_rows_of_the_kept_record():

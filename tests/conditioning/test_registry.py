@@ -53,9 +53,14 @@ def test_layers_of_one_name_have_equal_initial_weights_under_any_conditioner():
 def test_an_unregistered_name_is_an_error_with_advice():
     with pytest.raises(
         ConfigError,
-        match=r"'absent' is not registered.*--import MODULE.*calls register_conditioner",
+        match=r"'absent' is not known; known are: pippin.*--import MODULE.*register_conditioner",
     ):
         model("absent")
+
+
+def test_a_misspelled_name_gets_a_suggestion():
+    with pytest.raises(ConfigError, match=r"'pipin' is not known.*; near it are pippin; type"):
+        find_conditioner("pipin")
 
 
 def test_a_name_is_registered_once():

@@ -114,6 +114,11 @@ def test_an_unregistered_kind_is_an_error_with_advice():
         Recipe.from_dict(recipe(UnknownConfig()).to_dict())
 
 
+def test_a_misspelled_kind_gets_a_suggestion():
+    with pytest.raises(ConfigError, match=r"'pixrt' is not known.*; near it are pixart"):
+        denoiser_config("pixrt")
+
+
 @pytest.mark.parametrize("given", [{"side": 3}, {"kind": 3}, 7])
 def test_settings_without_a_kind_are_refused(given):
     values = recipe(FlatConfig()).to_dict() | {"denoiser": given}

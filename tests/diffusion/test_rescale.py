@@ -141,5 +141,5 @@ def test_the_rule_for_latents_of_many_channels_is_a_shift_of_time():
     schedule = build_schedule(DiffusionConfig(schedule="flow", prediction="flow", rescale=s))
     u = torch.linspace(0, 1, 11, dtype=torch.float64)
     torch.testing.assert_close(schedule.sigma(1000 * u), s * u / (1 + (s - 1) * u))
-    with pytest.raises(ValueError, match="at least one number; got 0 and 4096"):
+    with pytest.raises(ValueError, match="at least one number; got 0"):
         rescale_for_numbers(0)

@@ -15,7 +15,8 @@ from torch import Tensor
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.classes import CLASSES, read_layout, supported_classes
 from pippin.encoders.config import AutoencoderConfig
-from pippin.encoders.networks import architecture, class_defaults, network_kind
+from pippin.encoders.network_classes import class_defaults
+from pippin.encoders.networks import architecture, network_kind
 from pippin.encoders.normalisation import read_affine, to_images, to_pixels
 from pippin.encoders.source import WEIGHTS_FILE
 from pippin.recipes.recipe import latent_layout

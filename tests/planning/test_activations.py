@@ -15,7 +15,7 @@ from pippin.denoisers.pixart.config import PixArtConfig
 from pippin.denoisers.unet.config import unet
 from pippin.evaluation.metrics.cost import meta_model, trial_outputs
 from pippin.model import build_model
-from pippin.planning.memory import activation_bytes, activations
+from pippin.planning.activations import activation_bytes, activations
 from pippin.system.device import autocast
 from pippin.training.blocks import checkpoint_blocks
 

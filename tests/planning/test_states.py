@@ -16,16 +16,15 @@ from pippin.conditioning.config import TextSemantic
 from pippin.data.cache.caption_cache import build_bank
 from pippin.data.config import ImagesConfig, NoDataConfig
 from pippin.evaluation.metrics.cost import meta_model
-from pippin.planning.memory import (
+from pippin.planning.data_sizes import (
     CC12M_IMAGES,
     IMAGENET_IMAGES,
     latent_bytes,
     num_classes_of,
     num_training_images,
-    orthogonalise_flops,
     text_bytes,
-    training_states,
 )
+from pippin.planning.states import orthogonalise_flops, training_states
 from pippin.recipes.table import get_recipe
 from pippin.runs.components import Components
 from pippin.training.averaging.config import ImagesHalfLife

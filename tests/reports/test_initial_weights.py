@@ -4,7 +4,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from pippin.reports.report_data import Source
+from pippin.reports.report_source import Source
 from pippin.reports.settings import BEFORE, starting_point
 from pippin.studies.results import Results, Row
 from pippin.studies.shipped.table import get_study

@@ -18,7 +18,7 @@ from pippin.data.config import CacheConfig, OpenMojiConfig
 from pippin.data.sources.factory import build_source
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig
-from pippin.planning.memory import latent_bytes
+from pippin.planning.data_sizes import latent_bytes
 from pippin.recipes.checks import check_resolution
 from pippin.recipes.recipe import latent_layout, latent_shape_of
 from pippin.recipes.table import get_recipe

@@ -21,7 +21,7 @@ T = 500.0
 
 
 class Toy:
-    """TrainingRecord predictions: base + control effect + semantic effect + their interaction."""
+    """Recorded predictions: base + control effect + semantic effect + their interaction."""
 
     def __init__(self, channels=4, dtype=torch.float32):
         shape = (2, channels, 3, 3)

@@ -19,14 +19,11 @@ from pippin.system.output import (
 from pippin.system.progress import (
     LONGEST,
     SHORTEST,
-    WINDOW,
     Progress,
-    RateWindow,
-    format_rate,
-    format_seconds,
     line_interval,
     print_event,
 )
+from pippin.system.rates import WINDOW, RateWindow, format_rate, format_seconds
 from pippin.system.text import print_above_progress
 
 TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from pippin.system.text import redact, redact_logs, split_sources, strip_url_secrets
+from pippin.system.redaction import redact, redact_logs, split_sources, strip_url_secrets
 
 
 @pytest.mark.parametrize(

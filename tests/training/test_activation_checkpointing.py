@@ -10,7 +10,7 @@ from small_models import KINDS, gradients, model_of
 from pippin.conditioning.config import ConditioningConfig
 from pippin.denoisers.mmdit.config import mmdit
 from pippin.model import build_model
-from pippin.planning.memory import activation_bytes
+from pippin.planning.activations import activation_bytes
 from pippin.training.blocks import checkpoint_blocks
 
 

@@ -21,8 +21,8 @@ from pippin.nn.masking import gather_tokens, kept_patches, kept_tokens, num_kept
 from pippin.objective.alignment import repa_loss
 from pippin.objective.draws import draw_step
 from pippin.objective.losses import Objective
+from pippin.planning.activations import activations
 from pippin.planning.devices import Cluster
-from pippin.planning.memory import activations
 from pippin.planning.plan import plan
 from pippin.recipes.checks import check_recipe
 from pippin.recipes.table import get_recipe

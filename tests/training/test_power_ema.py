@@ -24,7 +24,6 @@ from pippin.training.averaging.profiles import (
     gamma_of,
     inner_products,
     reconstruct,
-    sigma_rel_of,
 )
 from pippin.training.averaging.reconstruction import average_run
 from pippin.training.ema import PowerEMA
@@ -39,6 +38,11 @@ def step_weights(gamma, end, steps):
     profile over the step."""
     edges = np.minimum(np.arange(steps + 1), end) / end
     return np.diff(edges ** (gamma + 1))
+
+
+def sigma_rel_of(gamma):
+    """Standard deviation of the profile of an exponent, relative to its length."""
+    return math.sqrt((gamma + 1) / (gamma + 3)) / (gamma + 2)
 
 
 @pytest.mark.parametrize("sigma_rel", [0.01, 0.05, 0.1, 0.2, MAX_SIGMA_REL])

@@ -19,9 +19,11 @@ from pippin.data.views.views import make_view
 from pippin.denoisers.unet.config import unet
 from pippin.evaluation.features.efflite0 import EffLite0
 from pippin.evaluation.metrics.cost import denoiser_flops
+from pippin.planning.activations import activations
+from pippin.planning.data_sizes import feature_bytes
 from pippin.planning.devices import Cluster
-from pippin.planning.memory import activations, feature_bytes, training_model
 from pippin.planning.plan import plan, stored_sizes
+from pippin.planning.states import training_model
 from pippin.recipes.checks import check_recipe
 from pippin.runs.components import Components
 from pippin.runs.trained import load_trained_weights

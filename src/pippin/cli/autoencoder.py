@@ -12,7 +12,8 @@ from pippin.cli.parsing.verb_help import HELP
 from pippin.config import protocol
 from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, check_squares
 from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
-from pippin.system.text import print_text, redact
+from pippin.system.redaction import redact
+from pippin.system.text import print_text
 
 if TYPE_CHECKING:
     from pippin.training.autoencoder.trainer import AutoencoderTrainer

@@ -24,8 +24,9 @@ from pippin.cli.parsing.verb_help import HELP, SHARED_FLAGS, examples_text
 from pippin.distributed.ranks import is_rank0
 from pippin.system.offline import offline_mode
 from pippin.system.output import hidden_progress, verbose_progress
+from pippin.system.redaction import redact
 from pippin.system.signals import exit_when_stuck, signals_interrupt
-from pippin.system.text import prefer_utf8, print_text, redact, show_any_text
+from pippin.system.text import prefer_utf8, print_text, show_any_text
 from pippin.system.workers.processes import end_with_launcher
 
 VERBS: dict[str, str] = {

@@ -146,7 +146,9 @@ def _buckets(recipe: Recipe) -> str:
 def _costs(command: ShowCommand, shape: Shape) -> list[tuple[str, str]]:
     """Rows on the recipe's cost per image."""
     from pippin.evaluation.metrics.cost import denoiser_flops, training_flops
-    from pippin.planning.memory import activation_bytes, num_classes_of, training_model
+    from pippin.planning.activations import activation_bytes
+    from pippin.planning.data_sizes import num_classes_of
+    from pippin.planning.states import training_model
     from pippin.training.blocks import checkpoint_blocks
 
     recipe = command.recipe

@@ -17,7 +17,8 @@ from pippin.recipes.recipe import Recipe
 from pippin.runs.folder import Resume, RunFolder
 from pippin.system.main_memory import is_out_of_memory
 from pippin.system.output import progress_hidden
-from pippin.system.text import print_text, redact
+from pippin.system.redaction import redact
+from pippin.system.text import print_text
 
 USAGE = """usage: pippin train RECIPE [options]      pippin train RECIPE --help lists its options
        pippin train --config FILE.yaml|RUN/config.json [options]

@@ -31,7 +31,12 @@ from pippin.conditioning.micro_conditions import ImageShape, MicroConditions
 from pippin.conditioning.semantic import ConstantTokens, LabelTable, PooledText, TextTokens
 from pippin.config import ConfigError
 from pippin.nn.embeddings import INTERVAL, TimeEmbedding
-from pippin.plugins import load_plugins, note_registration, register_advice
+from pippin.plugins import (
+    find_registered,
+    note_registration,
+    refuse_redefinition,
+    register_advice,
+)
 from pippin.types import Conditions, Embedded, Keep, TextFeatures, Times
 
 
@@ -297,12 +302,8 @@ def register_conditioner(name: str, kind: type[Conditioner]) -> None:
     Raises:
         ConfigError: another class has this name.
     """
-    registered = _REGISTERED.get(name, kind)
-    if (registered.__module__, registered.__qualname__) != (kind.__module__, kind.__qualname__):
-        raise ConfigError(
-            f"a conditioner named {name!r} is registered already; choose another name"
-        )
-    _REGISTERED[name] = kind  # a redefined class, as in a notebook, replaces it
+    refuse_redefinition(_REGISTERED.get(name, kind), kind, f"a conditioner named {name!r}")
+    _REGISTERED[name] = kind
     note_registration(kind)
 
 
@@ -312,11 +313,10 @@ def find_conditioner(name: str) -> type[Conditioner]:
     Raises:
         ConfigError: the name is not registered in this process, nor by an installed plugin.
     """
-    if name not in _REGISTERED:
-        load_plugins()
-    if name not in _REGISTERED:
-        raise ConfigError(
-            f"conditioning.conditioner {name!r} is not registered; registered are: "
-            f"{', '.join(_REGISTERED)}; " + register_advice("register_conditioner")
-        )
-    return _REGISTERED[name]
+    return find_registered(
+        _REGISTERED,
+        name,
+        f"conditioning.conditioner {name!r} is not known",
+        register_advice("register_conditioner"),
+        list_known=True,
+    )

@@ -18,7 +18,12 @@ from pippin.denoisers.mdtv2.config import MDTv2Config
 from pippin.denoisers.mmdit.config import MMDiTConfig
 from pippin.denoisers.pixart.config import PixArtConfig
 from pippin.denoisers.unet.config import UNetConfig
-from pippin.plugins import load_plugins, note_registration, register_advice
+from pippin.plugins import (
+    find_registered,
+    note_registration,
+    refuse_redefinition,
+    register_advice,
+)
 
 if TYPE_CHECKING:
     from pippin.denoisers.denoiser import Denoiser
@@ -73,15 +78,8 @@ def register_denoiser(config: type[DenoiserConfig], denoiser: Build) -> None:
             f"{config.__name__} cannot be registered: derive it from DenoiserConfig and give it a "
             'field such as kind: Literal["mine"] = "mine"'
         )
-    registered = _REGISTERED[kind].config if kind in _REGISTERED else config
-    if (registered.__module__, registered.__qualname__) != (
-        config.__module__,
-        config.__qualname__,
-    ):
-        raise ConfigError(
-            f"a denoiser of kind {kind!r} is registered already; choose another name"
-        )
-    # Redefined classes, as in a notebook, replace earlier ones.
+    if kind in _REGISTERED:
+        refuse_redefinition(_REGISTERED[kind].config, config, f"a denoiser of kind {kind!r}")
     _REGISTERED[kind] = _Registration(config, denoiser)
     note_registration(config)
     note_registration(denoiser)
@@ -106,11 +104,10 @@ def build_denoiser(config: DenoiserConfig, latent_channels: int) -> "Denoiser":
 
 
 def _find(kind: str) -> _Registration:
-    if kind not in _REGISTERED:
-        load_plugins()
-    if kind not in _REGISTERED:
-        raise ConfigError(
-            f"denoiser.kind {kind!r} is not known; known are: {', '.join(_REGISTERED)}; "
-            + register_advice("register_denoiser")
-        )
-    return _REGISTERED[kind]
+    return find_registered(
+        _REGISTERED,
+        kind,
+        f"denoiser.kind {kind!r} is not known",
+        register_advice("register_denoiser"),
+        list_known=True,
+    )

@@ -35,12 +35,31 @@ PerRow = Float[Tensor, "batch *ones"]
 
 
 def add_noise(x0: Field, eps: Field, alpha: PerRow, sigma: PerRow) -> Field:
-    """x_t = alpha x0 + sigma eps; in float32 at least."""
+    """x_t = alpha x0 + sigma eps; in float32 at least.
+
+    Args:
+        x0: data, (batch, ...), such as normalised latents.
+        eps: standard normal noise of the same shape.
+        alpha, sigma: factors of data and noise, one number per row.
+
+    Returns:
+        The noisy state, (batch, ...).
+    """
     return per_row(alpha, x0) * x0 + per_row(sigma, x0) * eps
 
 
 def target(kind: PredictionType, x0: Field, eps: Field, alpha: PerRow, sigma: PerRow) -> Field:
-    """Training target of a prediction type for x_t."""
+    """Training target of a prediction type for x_t.
+
+    Args:
+        kind: the prediction type.
+        x0: data, (batch, ...).
+        eps: noise of the same shape.
+        alpha, sigma: factors of data and noise, one number per row.
+
+    Returns:
+        The target, (batch, ...).
+    """
     if kind == "eps":
         return eps
     if kind == "x0":
@@ -58,6 +77,15 @@ def to_x0_and_eps(
     (x0 from eps at alpha = 0, eps from x0 at sigma = 0) it is 0, the mean of noise and of
     normalised latents. Close to these ends errors of the prediction are amplified by 1 / alpha
     and 1 / sigma.
+
+    Args:
+        kind: type of the prediction.
+        x_t: noisy state, (batch, ...).
+        prediction: of the same shape.
+        alpha, sigma: factors of data and noise in x_t, one number per row.
+
+    Returns:
+        (x0, eps), each (batch, ...).
     """
     a, b = target_coefficients(kind, alpha, sigma)
     determinant = alpha * b - sigma * a
@@ -79,7 +107,18 @@ def convert(
     alpha: PerRow,
     sigma: PerRow,
 ) -> Field:
-    """Convert a prediction to another type; unchanged if the type is the same."""
+    """Convert a prediction to another type; unchanged if the type is the same.
+
+    Args:
+        source: type of the prediction.
+        target_type: type of the result.
+        x_t: noisy state, (batch, ...).
+        prediction: of the same shape.
+        alpha, sigma: factors of data and noise in x_t, one number per row.
+
+    Returns:
+        The converted prediction, (batch, ...).
+    """
     if source == target_type:
         return prediction
     x0, eps = to_x0_and_eps(source, x_t, prediction, alpha, sigma)
@@ -89,7 +128,15 @@ def convert(
 def target_coefficients(
     kind: PredictionType, alpha: PerRow, sigma: PerRow
 ) -> tuple[PerRow, PerRow]:
-    """(a, b) with prediction = a x0 + b eps, one number per row."""
+    """(a, b) with prediction = a x0 + b eps.
+
+    Args:
+        kind: the prediction type.
+        alpha, sigma: factors of data and noise, one number per row.
+
+    Returns:
+        One number per row each, of alpha's shape.
+    """
     zero, one = torch.zeros_like(alpha), torch.ones_like(alpha)
     return {
         "eps": (zero, one),

@@ -25,21 +25,20 @@ BASE_NUMBERS = 4096
 """Numbers in a latent of Stable Diffusion's autoencoder at 256 pixels, 4 x 32 x 32."""
 
 
-def rescale_for_numbers(numbers: int, base: int = BASE_NUMBERS) -> float:
-    """s = sqrt(numbers / base), ``diffusion.rescale`` for latents of many channels (Zheng et al.
+def rescale_for_numbers(numbers: int) -> float:
+    """s = sqrt(numbers / 4096), ``diffusion.rescale`` for latents of many channels (Zheng et al.
     2025, arXiv 2510.11690, which shifts the times of rectified flow by it: Esser et al. 2024's
     rule with the numbers of a latent, channels included, in the place of its positions).
 
     Args:
         numbers: channels x height x width.
-        base: numbers of the latents that the schedule was made for.
 
     Raises:
         ValueError: a number below 1.
     """
-    if numbers < 1 or base < 1:
-        raise ValueError(f"latents have at least one number; got {numbers} and {base}")
-    return math.sqrt(numbers / base)
+    if numbers < 1:
+        raise ValueError(f"latents have at least one number; got {numbers}")
+    return math.sqrt(numbers / BASE_NUMBERS)
 
 
 class RescaledSchedule(NoiseSchedule):

@@ -16,7 +16,7 @@ from typing import Any
 from pippin.encoders.snapshots import SnapshotError
 from pippin.system.files import file_digest, read_regular
 from pippin.system.formats import parse_json
-from pippin.system.text import redact
+from pippin.system.redaction import redact
 from pippin.system.weight_folders import INDEX
 
 Alternatives = tuple[tuple[str, ...], ...]

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks of diffusers' autoencoder classes: loading, encoding and decoding of single images."""
 
-import inspect
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from pippin.encoders.classes import (
     AutoencoderClass,
     find_class,
 )
+from pippin.encoders.network_classes import class_defaults, network_class, plain_values
 from pippin.encoders.normalisation import AFFINE_SETTINGS, ARCHITECTURE
 from pippin.encoders.pixels import PixelNetwork
 from pippin.encoders.representation.network import read_representation
@@ -91,42 +90,14 @@ def architecture(config: Mapping[str, Any], kind: AutoencoderClass) -> dict[str,
     that a setting that a later diffusers adds changes nothing.
     """
     if kind.name in LISTED_CLASSES:
-        return _plain({name: config[name] for name in ARCHITECTURE})
-    defaults, values = class_defaults(kind), _plain(config)
+        return plain_values({name: config[name] for name in ARCHITECTURE})
+    defaults, values = class_defaults(kind), plain_values(config)
     changed = {
         name: value
         for name, value in values.items()
         if name in defaults and name not in NO_ARCHITECTURE and value != defaults[name]
     }
     return {"class": kind.name, **changed}
-
-
-def class_defaults(kind: AutoencoderClass) -> dict[str, Any]:
-    """Arguments of a class and their defaults, as JSON values; None where there is no default."""
-    parameters = inspect.signature(network_class(kind).__init__).parameters
-    values = {
-        name: None if parameter.default is inspect.Parameter.empty else parameter.default
-        for name, parameter in parameters.items()
-        if name != "self"
-    }
-    return _plain(values)
-
-
-def network_class(kind: AutoencoderClass) -> Any:
-    """Class of diffusers, imported on first use.
-
-    Raises:
-        ValueError: the installed diffusers does not have it.
-    """
-    import diffusers
-
-    network = getattr(diffusers, kind.name, None)
-    if network is None:
-        raise ValueError(
-            f"the installed diffusers {diffusers_version} has no {kind.name}: update it with pip "
-            "install --upgrade diffusers, or give --autoencoder.source another folder"
-        )
-    return network
 
 
 def load_network(folder: Path) -> nn.Module:
@@ -193,8 +164,3 @@ def _names(keys: list[Any]) -> str:
     """Number of tensors and the first names; some reports have (name, shapes) tuples."""
     names = [key if isinstance(key, str) else str(key[0]) for key in keys]
     return f"({len(names)}): {join_names(sorted(names))}"
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as JSON gives them back: tuples become lists."""
-    return json.loads(json.dumps(dict(values), default=str))

@@ -29,6 +29,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from pippin.encoders.classes import OWN_CLASSES, AutoencoderClass, find_class
+from pippin.encoders.network_classes import class_defaults
 from pippin.encoders.source import WEIGHTS_FILE, read_config, read_metadata
 from pippin.system.formats import (
     AGAIN,
@@ -211,8 +212,6 @@ def read_affine(folder: Path) -> Affine:
         MissingStatisticsError: the files have no normalisation.
         ValueError: damaged files.
     """
-    from pippin.encoders.networks import class_defaults  # imports diffusers
-
     settings = read_config(folder)
     kind = find_class(settings)
     config = class_defaults(kind) | settings if kind.name not in OWN_CLASSES else settings

@@ -168,9 +168,7 @@ def compare(
     return [replace(measure, subject=subject) for measure in ordered]
 
 
-def compare_statistics(
-    generated: Features, reference: ReferenceStatistics, subject: Subject = "arm"
-) -> list[Measure]:
+def compare_statistics(generated: Features, reference: ReferenceStatistics) -> list[Measure]:
     """Measures from statistics of a reference: the Frechet distances and the Inception score.
 
     KID, precision, recall, density and coverage need the reference's images.
@@ -186,8 +184,7 @@ def compare_statistics(
         "reference_hash": reference.image_hash,
         "reference_features": "stated" if reference.fingerprint else "by the file's format",
     }
-    measures = frechet_measures(generated, reference, shared) + score_measures(generated)
-    return [replace(measure, subject=subject) for measure in measures]
+    return frechet_measures(generated, reference, shared) + score_measures(generated)
 
 
 def kernel_measure(generated: Features, reference: Features, jackknife: Jackknife) -> Measure:

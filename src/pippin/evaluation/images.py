@@ -111,10 +111,10 @@ def open_images(path: Path) -> ImageSet:
     )
 
 
-def log_skipped_files(images: ImageSet, path: Path, console: Console | None = None) -> None:
+def log_skipped_files(images: ImageSet, path: Path) -> None:
     """Log the skipped files of a folder."""
     for line in images.skipped:
-        print_above_progress(console or Console(stderr=True), line, label=f"skipped in {path!s}:")
+        print_above_progress(Console(stderr=True), line, label=f"skipped in {path!s}:")
 
 
 def _skipped(path: Path) -> tuple[str, ...]:

@@ -16,18 +16,17 @@ from pippin.types import Images
 
 BATCH = 32
 """Images per batch."""
+INPUT_SIZE = 64
+"""Input side of the feature network in pixels."""
 
 
-def reconstruction_figures(
-    autoencoder: Autoencoder, data: DataConfig, input_size: int = 64
-) -> dict[str, Any]:
+def reconstruction_figures(autoencoder: Autoencoder, data: DataConfig) -> dict[str, Any]:
     """PSNR (all pixels, and foreground) and Frechet distance of reconstructions of view 0 of every
     held-out image.
 
     Args:
         autoencoder: on its device.
         data: data set of the held-out images.
-        input_size: input side of the feature network.
 
     Raises:
         ValueError: the data set holds out no image.
@@ -40,12 +39,12 @@ def reconstruction_figures(
         "psnr_foreground": round(quality.foreground_psnr, 3),
     }
     if quality.images > 1:  # one image has no distribution
-        figures |= _frechet(autoencoder, data, input_size)
+        figures |= _frechet(autoencoder, data)
     return {**figures, "fingerprint": autoencoder.fingerprint}
 
 
-def _frechet(autoencoder: Autoencoder, data: DataConfig, input_size: int) -> dict[str, Any]:
-    config = EvaluationConfig(input_size=input_size)
+def _frechet(autoencoder: Autoencoder, data: DataConfig) -> dict[str, Any]:
+    config = EvaluationConfig(input_size=INPUT_SIZE)
     extractor = build_features(config, autoencoder.shift.device)
     decoded = (reconstruct(autoencoder, images) for images in held_out_batches(data))
     first, second = (
@@ -54,7 +53,7 @@ def _frechet(autoencoder: Autoencoder, data: DataConfig, input_size: int) -> dic
     )
     return {
         f"FD-{extractor.name} of reconstructions": round(frechet_distance(first, second), 3),
-        "features_input_size": input_size,
+        "features_input_size": INPUT_SIZE,
     }
 
 

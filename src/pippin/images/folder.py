@@ -119,7 +119,11 @@ def is_unicode(name: str) -> bool:
     return True
 
 
-def skipped_lines(skipped: Iterable[Skipped], shown: int = 5) -> list[str]:
+SHOWN = 5
+"""Number of names that a summary lists for each reason."""
+
+
+def skipped_lines(skipped: Iterable[Skipped]) -> list[str]:
     """Summary of skipped files, one line per reason, with the first names."""
     by_reason: dict[SkipReason, list[Skipped]] = {}
     for entry in skipped:
@@ -128,9 +132,9 @@ def skipped_lines(skipped: Iterable[Skipped], shown: int = 5) -> list[str]:
     for reason, group in by_reason.items():
         names = ", ".join(
             f"{entry.name} ({entry.detail})" if entry.detail else entry.name
-            for entry in group[:shown]
+            for entry in group[:SHOWN]
         )
-        more = f" and {len(group) - shown} more" if len(group) > shown else ""
+        more = f" and {len(group) - SHOWN} more" if len(group) > SHOWN else ""
         lines.append(f"{len(group)} {_DESCRIPTIONS[reason]}: {names}{more}")
     return lines
 

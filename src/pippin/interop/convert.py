@@ -31,6 +31,7 @@ from pippin.interop.published_models import (
     stored_side,
 )
 from pippin.interop.weight_files import read_weights
+from pippin.model import stored_num_classes
 from pippin.objective.setting_checks import check_objective
 from pippin.recipes.recipe import (
     Recipe,
@@ -338,17 +339,13 @@ def model_spec(recipe: Recipe, tensors: Mapping[str, Tensor]) -> ModelSpec:
     kind = recipe.denoiser.kind
     require_supported(kind in BASE_RECIPES, f"denoiser.kind {kind}")
     _, side, _ = latent_shape_of(recipe)
-    rows = [len(tensors[name]) for name in _CLASS_TABLES if name in tensors]
+    shapes = {name: tuple(value.shape) for name, value in tensors.items()}
+    num_classes = stored_num_classes(shapes)
     return ModelSpec(
         denoiser=recipe.denoiser,
         conditioning=recipe.conditioning,
         diffusion=recipe.diffusion,
-        latent_channels=recipe.denoiser.latent_channels(
-            {name: tuple(value.shape) for name, value in tensors.items()}
-        ),
+        latent_channels=recipe.denoiser.latent_channels(shapes),
         latent_side=side,
-        num_classes=rows[0] - 1 if rows else 1,  # the last row is the null class
+        num_classes=1 if num_classes is None else num_classes,
     )
-
-
-_CLASS_TABLES = ("conditioner.label_vector.weight", "conditioner.label_tokens.weight")

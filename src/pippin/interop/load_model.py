@@ -93,9 +93,9 @@ def _check_dtypes(source: str, table: Iterable[Entry], state: Mapping[str, Tenso
     check_finite(tensors, source)
 
 
-def uninitialised_model(spec: ModelSpec, device: str = "cpu") -> LatentDenoiser:
-    """Pippin model of a description, without initialised weights."""
-    with torch.device(device):
+def uninitialised_model(spec: ModelSpec) -> LatentDenoiser:
+    """Pippin model of a description, without initialised weights, on the CPU."""
+    with torch.device("cpu"):
         return build_model(
             spec.conditioning,
             spec.denoiser,

@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL, ModelMixin
 from torch import Tensor, nn
 
 from pippin.encoders.autoencoder import Autoencoder
-from pippin.encoders.networks import network_class
+from pippin.encoders.network_classes import network_class
 
 KL = "AutoencoderKL"
 FACTOR_SETTINGS = {

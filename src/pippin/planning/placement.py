@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from pippin.planning.activations import Activations
 from pippin.planning.devices import Cluster
-from pippin.planning.memory import FP32, Activations, States
+from pippin.planning.states import FP32, States
 from pippin.training.config import TrainConfig
 
 Layout = Literal["one device", "DDP", "FSDP"]

@@ -12,20 +12,16 @@ from pippin.denoisers.config import DenoiserConfig
 from pippin.diffusion.config import MeanFlowConfig
 from pippin.evaluation.metrics.cost import denoiser_flops, training_flops
 from pippin.model import LatentDenoiser
-from pippin.planning.devices import Cluster
-from pippin.planning.fitting import FittingOption, fitting_options
-from pippin.planning.memory import (
-    Activations,
-    States,
-    activations,
+from pippin.planning.activations import Activations, activations
+from pippin.planning.data_sizes import (
     feature_bytes,
     latent_bytes,
     num_classes_of,
     num_training_images,
     text_bytes,
-    training_model,
-    training_states,
 )
+from pippin.planning.devices import Cluster
+from pippin.planning.fitting import FittingOption, fitting_options
 from pippin.planning.placement import (
     CheckpointingPlan,
     Layout,
@@ -35,6 +31,7 @@ from pippin.planning.placement import (
     layout_of,
     placement_of,
 )
+from pippin.planning.states import States, training_model, training_states
 from pippin.recipes.checks import check_recipe
 from pippin.recipes.recipe import Recipe, Shape, latent_shape_of
 from pippin.training.blocks import checkpoint_blocks
@@ -123,9 +120,9 @@ def plan(
         cluster: devices; None = eight H100.
         latent_shape: (channels, height, width); None = by the autoencoder's name, see
             :func:`pippin.recipes.recipe.factor_and_channels`.
-        num_classes: None = see :func:`pippin.planning.memory.num_classes_of`.
+        num_classes: None = see :func:`pippin.planning.data_sizes.num_classes_of`.
         images: number of training images; None = see
-            :func:`pippin.planning.memory.num_training_images`.
+            :func:`pippin.planning.data_sizes.num_training_images`.
 
     Raises:
         ConfigError: as training does before it opens data and weights: settings that do not fit

@@ -10,7 +10,7 @@ from pippin.data.cache.manifest import known_ingredients
 from pippin.data.config import NoDataConfig
 from pippin.data.folder.listing import Entry
 from pippin.data.folder.metadata_columns import CLASS, MAIN
-from pippin.planning.memory import feature_bytes, latent_bytes, text_bytes
+from pippin.planning.data_sizes import feature_bytes, latent_bytes, text_bytes
 from pippin.recipes.recipe import Recipe
 from pippin.runs.folder import RunFolder
 

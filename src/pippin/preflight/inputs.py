@@ -28,7 +28,7 @@ from pippin.runs.folder import STUDY_RUN_PREFIX, RunFolder
 from pippin.runs.hub_source import is_hub_source
 from pippin.runs.text_inputs import check_encoder
 from pippin.runs.trained import trained_recipe
-from pippin.system.text import is_url, split_sources, strip_url_secrets
+from pippin.system.redaction import is_url, split_sources, strip_url_secrets
 from pippin.system.weight_files import stored_shapes
 from pippin.training.repa.config import NO_IMAGES
 

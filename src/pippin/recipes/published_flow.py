@@ -73,7 +73,8 @@ def ddt_xl_256() -> Recipe:
     """DDT-XL/2, 22 encoder and 6 decoder blocks, on ImageNet at 256 pixels (Wang et al. 2025).
 
     Times were checked against the released code only; the rest is unverified. The loss that aligns
-    the encoder's features with DINOv2 (REPA) is not implemented.
+    the encoder's features with DINOv2 (REPA) is off here; ``--train.repa.encoder dinov2
+    --train.repa.source facebook/dinov2-base`` adds it.
     """
     batch_size = 256
     return Recipe(

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pippin.config import ConfigError, suggest_names
-from pippin.plugins import load_plugins
+from pippin.config import ConfigError
+from pippin.plugins import find_registered
 from pippin.recipes import custom as folder
 from pippin.recipes import openmoji, paper, published, published_flow, shapes
 from pippin.recipes.openmoji import with_text
@@ -83,15 +83,14 @@ def get_recipe(name: str) -> Recipe:
     Raises:
         ConfigError: no such recipe; the message suggests similar names.
     """
-    if name not in RECIPES:
-        load_plugins()
-    if name not in RECIPES:
-        suggestions = suggest_names(name, RECIPES)
-        raise ConfigError(
-            f"no recipe {name!r}{suggestions}; `pippin train --help` lists all; type --import "
-            "MODULE for the module that adds a recipe of your own"
-        )
-    return replace(RECIPES[name](), family=name.partition("/")[0])
+    recipe = find_registered(
+        RECIPES,
+        name,
+        f"no recipe {name!r}",
+        "`pippin train --help` lists all; type --import MODULE for the module that adds a recipe "
+        "of your own",
+    )
+    return replace(recipe(), family=name.partition("/")[0])
 
 
 YAML_SUFFIXES = (".yaml", ".yml")

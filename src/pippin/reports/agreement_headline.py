@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from pippin.reports.cautions import cautions
 from pippin.reports.headline import Headline, Strip, Tone, claim_sentence, declared_values
-from pippin.reports.report_data import Source
+from pippin.reports.report_source import Source
 from pippin.reports.tables.agreement_table import correlation_text
 from pippin.reports.tables.results_table import Line
 from pippin.studies.agreement_verdict import AgreementResult

@@ -7,7 +7,7 @@ from statistics import fmean
 from pippin.evaluation.control_words import control_label
 from pippin.evaluation.metric_registry import find_metric
 from pippin.evaluation.metrics.declared.drift import EFFECT
-from pippin.reports.report_data import Source
+from pippin.reports.report_source import Source
 
 MIN_RELATIVE_EFFECT = 0.1
 """Share of the real pairs' effect below which a model counts as unresponsive to a control."""

@@ -16,7 +16,8 @@ from pippin.config import ConfigError
 from pippin.evaluation.metric import Metric
 from pippin.evaluation.metric_registry import find_metric
 from pippin.reports.headings import HEADINGS
-from pippin.reports.report_data import Run, Source, open_source
+from pippin.reports.report_data import DisplayedSource, open_source
+from pippin.reports.report_source import Run, Source
 from pippin.reports.tables.results_table import (
     ABSENT,
     Cell,
@@ -186,7 +187,7 @@ def _joined(
         reproduce=(),
     )
     runs = [run for part in parts for run in part.runs]
-    return Source(
+    return DisplayedSource(
         folder=sources[0].folder,
         declaration=declaration,
         results=Results(

@@ -16,7 +16,7 @@ from pippin.reports.figures.quality_curves import quality_curves
 from pippin.reports.output_file import PAGE, refuse_other_content
 from pippin.reports.page import ImageEmbedder, write_page
 from pippin.reports.report import environments, grouped_details, run_lines
-from pippin.reports.report_data import Run
+from pippin.reports.report_source import Run
 from pippin.reports.settings import Setting, differing
 from pippin.reports.tables.results_table import Line
 from pippin.studies.fairness import covered

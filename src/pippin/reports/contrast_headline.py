@@ -13,7 +13,7 @@ from pippin.reports.headline import (
     declared_values,
     headline,
 )
-from pippin.reports.report_data import Source
+from pippin.reports.report_source import Source
 from pippin.reports.tables.agreement_table import evaluate_agreements
 from pippin.reports.tables.contrast_table import contrast_label, estimate_text, evaluate_contrasts
 from pippin.reports.tables.results_table import Line

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pippin.evaluation.metric_registry import find_metric
 from pippin.reports.cautions import cautions
-from pippin.reports.report_data import Source
+from pippin.reports.report_source import Source
 from pippin.reports.tables.results_table import ABSENT, Line
 from pippin.studies.verdict import Comparison, Status
 

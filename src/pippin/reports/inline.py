@@ -12,7 +12,7 @@ from pippin.system.display import html_table, html_text, markdown_table, markdow
 
 if TYPE_CHECKING:
     from pippin.reports.figures.curves import Figure
-    from pippin.reports.report_data import Source
+    from pippin.reports.report_source import Source
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b8608f", "#a87400", "#2e8fc7")
 """Colours of the arms, as ``--arm-0`` ... in report.css."""

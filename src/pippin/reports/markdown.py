@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Literal
 
 from pippin.reports.contrast_headline import study_headline
-from pippin.reports.report_data import Source
+from pippin.reports.report_source import Source
 from pippin.reports.tables.agreement_table import (
     AGREEMENT_HEADS,
     AGREEMENT_READING,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pippin.reports.report_data import Source
+from pippin.reports.report_source import Source
 
 _STUDY_COMMANDS = (["pippin", "study", "run"], ["pippin", "demo"])
 _SEED = re.compile(r"\d+(:\d+)?")

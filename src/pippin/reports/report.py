@@ -19,7 +19,8 @@ from pippin.reports.figures.quality_curves import quality_curves
 from pippin.reports.headings import HEADINGS
 from pippin.reports.page import ROOM, ImageEmbedder, write_page
 from pippin.reports.repetition import repetition
-from pippin.reports.report_data import Run, Source, open_source
+from pippin.reports.report_data import open_source
+from pippin.reports.report_source import Run, Source
 from pippin.reports.settings import differing, grouped, plan_met, starting_point
 from pippin.reports.tables.agreement_table import (
     AGREEMENT_HEADS,

@@ -11,19 +11,19 @@ digests and are skipped.
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pippin.config import ConfigError, fingerprint
 from pippin.recipes.recipe import Recipe
+from pippin.reports.inline import source_html, source_markdown
+from pippin.reports.report_source import Run, Source
 from pippin.runs.folder import STUDY_RUN_PREFIX
 from pippin.studies.declaration import Declaration, flat
 from pippin.studies.results import Results, Row, check_fingerprint, emptied, read
 from pippin.studies.study_folder import run_name
 from pippin.system.formats import VERSION, FormatError, check_format, read_versioned_json
 from pippin.system.lines import has_no_lines, read_lines
-from pippin.system.text import printable
 
 TEXT = ("text.source", "text.layer", "text.combine")
 """Settings that name a text encoder."""
@@ -90,53 +90,16 @@ NAMED = 3
 """Number of unreadable lines of a file that are reported one by one."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """One run's folder and log."""
-
-    arm: str
-    seed: int
-    folder: Path
-    log: tuple[dict[str, float], ...]
-    """Log lines, sorted by number of images."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """A study, or a single run (``declaration.primary`` is None)."""
-
-    folder: Path
-    declaration: Declaration
-    results: Results
-    runs: tuple[Run, ...]
-    """Runs whose folder exists, in the order of arms, then seeds."""
-    problems: tuple[str, ...]
-
-    @property
-    def is_study(self) -> bool:
-        """True for a study, False for a single run."""
-        return self.declaration.primary is not None
+class DisplayedSource(Source):
+    """A source that a notebook shows."""
 
     def _repr_html_(self) -> str:
         """Verdict and table for a notebook."""
-        from pippin.reports.inline import source_html
-
         return source_html(self)
 
     def _repr_markdown_(self) -> str:
         """The same where Markdown is shown."""
-        from pippin.reports.inline import source_markdown
-
         return source_markdown(self)
-
-    def __repr__(self) -> str:
-        """Name and folder, instead of all results and logs."""
-        name = printable(self.declaration.name)
-        return f"{name}: {len(self.runs)} runs in {printable(self.folder)}"
-
-    def run(self, arm: str, seed: int) -> Run | None:
-        """The run of one arm on one seed; None if its folder does not exist."""
-        return next((run for run in self.runs if (run.arm, run.seed) == (arm, seed)), None)
 
 
 def open_source(folder: Path) -> Source:
@@ -166,7 +129,7 @@ def _study(folder: Path) -> Source:
                 runs.append(Run(arm=arm, seed=seed, folder=run_folder, log=log))
                 problems += [f"{run_name(arm, seed)}: {problem}" for problem in log_problems]
     problems += changed_files(results.rows)
-    return Source(
+    return DisplayedSource(
         folder=folder,
         declaration=declaration,
         results=results,
@@ -194,7 +157,7 @@ def _single(folder: Path) -> Source:
     )
     log, log_problems = read_log(folder / "log.jsonl")
     rows, unreadable = _measures(folder / "results.jsonl", name, seed, recipe)
-    return Source(
+    return DisplayedSource(
         folder=folder,
         declaration=declaration,
         results=Results(rows=rows),

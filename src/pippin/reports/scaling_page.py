@@ -104,14 +104,6 @@ def summary_row(curve: ScalingCurve) -> Row:
     )
 
 
-def markdown_row(curve: ScalingCurve) -> str:
-    """Line of a curve in a Markdown table with the columns curve, axis, first, last, last / ideal,
-    as the documentation has them."""
-    axis, first, last, ratio = summary_row(curve).cells
-    cells = (curve.title, f"{axis.text}, {axis.remarks[0]}", first.text, last.text, ratio.text)
-    return f"| {' | '.join(cells)} |"
-
-
 def _section(curve: ScalingCurve) -> CurveSection:
     names = [series.name for series in curve.series]
     columns = [f"{name}, {curve.unit}" if len(names) > 1 else curve.unit for name in names]

@@ -8,7 +8,7 @@ from typing import Any
 
 from pippin.config import ConfigError
 from pippin.recipes.recipe import Recipe, known_patches_per_side, patches_per_side
-from pippin.reports.report_data import Source
+from pippin.reports.report_source import Source
 from pippin.runs.folder import STUDY_RUN_PREFIX
 from pippin.runs.plan_met import plan_met_rows, read_plan_met
 from pippin.studies.declaration import Declaration, flat

@@ -7,7 +7,8 @@ from typing import Literal
 from pippin.config import ConfigError
 from pippin.reports.markdown import markdown
 from pippin.reports.output_file import PAGE, SUFFIXES, check_output
-from pippin.reports.report_data import Source, open_source
+from pippin.reports.report_data import open_source
+from pippin.reports.report_source import Source
 from pippin.reports.tables.agreement_table import agreement_lines, evaluate_agreements
 from pippin.reports.tables.contrast_table import contrast_lines, evaluate_contrasts
 from pippin.reports.tables.csv_table import csv_table

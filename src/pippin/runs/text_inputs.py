@@ -13,13 +13,14 @@ from pippin import rng
 from pippin.conditioning.config import TextSemantic
 from pippin.conditioning.padding import needs_noise, pad_captions
 from pippin.config import ConfigError
-from pippin.data.cache.caption_cache import CaptionBank, Progress, build_bank
+from pippin.data.cache.caption_cache import CaptionBank, build_bank
 from pippin.data.cache.manifest import Verify
 from pippin.data.cache.shard_claims import Ready
 from pippin.data.folder.metadata_columns import CLASS
 from pippin.data.source import ImageSource
 from pippin.encoders.config import TextConfig
 from pippin.encoders.text import TextEncoder, encoder_fingerprint
+from pippin.system.progress import ProgressCallback
 from pippin.types import TextFeatures, TruncatedCaption
 
 MAX_NAMED_PROMPTS = 5
@@ -52,7 +53,7 @@ class ImageCaptions:
         rule: TextSemantic,
         encoder: Callable[[], TextEncoder],
         seed: int,
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
         verify: Verify = "sha256",
         ready: Ready | None = None,
         device: torch.device | str = "cpu",

@@ -23,7 +23,7 @@ from torch import Tensor
 from pippin.data.config import NoDataConfig
 from pippin.encoders.config import SHIPPED_PREFIX
 from pippin.encoders.statistics import LatentStatistics
-from pippin.model import LatentDenoiser, sampled_tensors
+from pippin.model import LatentDenoiser, sampled_tensors, stored_num_classes
 from pippin.recipes.recipe import Recipe, known_patches_per_side
 from pippin.runs.bundled_encoders import bundle_encoders, bundled_paths
 from pippin.runs.checkpoint import load_weights
@@ -52,7 +52,6 @@ NULL_CAPTIONS = ("conditioner.text_tokens.null", "conditioner.text_vector.null")
 """Features of the null caption; they stay fp32, since rounding would change them."""
 POWER_PREFIX = "ema-power-"
 """Begin of the names of averages by relative width, which may be reconstructed."""
-CLASS_TABLES = ("conditioner.label_vector.weight", "conditioner.label_tokens.weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +93,7 @@ class Trained:
     @property
     def num_classes(self) -> int | None:
         """Number of classes by the class table; None for a model that has none."""
-        rows = [len(self.tensors[name]) for name in CLASS_TABLES if name in self.tensors]
-        return rows[0] - 1 if rows else None  # the last row is the null class
+        return stored_num_classes({name: value.shape for name, value in self.tensors.items()})
 
     @cached_property
     def sha256(self) -> str:

@@ -85,7 +85,7 @@ def scale_at_resolution(scale: float, ratio: float) -> float:
 def guidance_weights(config: GuidanceConfig) -> dict[Term, float]:
     """Weight of each prediction, by (semantic kept, control kept).
 
-    The weights sum to 1. GuidanceTerms of weight zero are left out.
+    The weights sum to 1. Terms of weight zero are left out.
     """
     semantic, control = config.semantic_scale, config.control_scale
     reference = (False, config.reference == "control")
@@ -100,7 +100,16 @@ def guidance_weights(config: GuidanceConfig) -> dict[Term, float]:
 def power_cosine(
     scale: Tensor | float, t: Float[Tensor, " batch"], power: float
 ) -> Float[Tensor, " batch"]:
-    """1 + (scale - 1) (1 - cos(pi u^power)) / 2 with u = 1 - t / 1000 (MDTv2: Gao et al. 2023)."""
+    """1 + (scale - 1) (1 - cos(pi u^power)) / 2 with u = 1 - t / 1000 (MDTv2: Gao et al. 2023).
+
+    Args:
+        scale: semantic scale at t = 0, the end of sampling; one number, or one per time.
+        t: times in [0, 1000].
+        power: exponent; the larger, the later the guidance sets in.
+
+    Returns:
+        The scale at each time, float64: 1, no guidance, at t = 1000.
+    """
     share = (1 - t.double() / NUM_TIMES) ** power
     return 1 + (scale - 1) * (1 - torch.cos(math.pi * share)) / 2
 
@@ -133,10 +142,10 @@ def guided(
 ) -> GuidedPredict:
     """The guided prediction as a function of state and time.
 
-    GuidanceTerms are prepared on first use and then cached; a term of weight zero is never
-    prepared. The guided ``mean`` is float32, except that without guidance the conditional
-    prediction's own ``mean`` is returned, bit for bit. ``variance`` is the conditional
-    prediction's (None where that one is not computed); ``aux`` is dropped.
+    Terms are prepared on first use and then cached; a term of weight zero is never prepared. The
+    guided ``mean`` is float32, except that without guidance the conditional prediction's own
+    ``mean`` is returned, bit for bit. ``variance`` is the conditional prediction's (None where
+    that one is not computed); ``aux`` is dropped.
 
     Args:
         terms: computes the predictions by (semantic kept, control kept); see
@@ -206,7 +215,13 @@ def _combine(means: dict[Term, Tensor], weights: dict[Term, float]) -> Tensor:
 def extrapolate(
     weak: Float[Tensor, "*shape"], strong: Float[Tensor, "*shape"], scale: float
 ) -> Float[Tensor, "*shape"]:
-    """weak + scale (strong - weak), in float32; bit for bit ``strong`` where both are equal."""
+    """weak + scale (strong - weak), in float32; bit for bit ``strong`` where both are equal.
+
+    Args:
+        weak: prediction to move away from, such as the unconditional one; any shape.
+        strong: prediction to move towards, of the same shape.
+        scale: 0 gives ``weak``, 1 ``strong`` up to rounding; guidance is above 1.
+    """
     weak, strong = weak.float(), strong.float()
     return weak + scale * (strong - weak)
 

@@ -63,6 +63,26 @@ class LoadedRun:
     """Folder or name of another autoencoder than the run's own."""
     _guides: dict[GuideChoice, Guide] = field(default_factory=dict, repr=False, compare=False)
 
+    @classmethod
+    def in_training(
+        cls, components: Components, model: LatentDenoiser, images_seen: int
+    ) -> "LoadedRun":
+        """The model of a training that goes on, without autoguidance: its guide may not exist yet.
+
+        Args:
+            components: components of the run.
+            model: with the averaged weights.
+            images_seen: number of images that the run has seen.
+        """
+        recipe = components.recipe
+        return cls(
+            recipe=replace(recipe, sampling=recipe.sampling.without_guide()),
+            components=components,
+            model=model,
+            weights="ema",
+            images_seen=images_seen,
+        )
+
     def sampler(self, config: SamplingConfig) -> Sampler:
         """Build a sampler with the schedule and prediction type of the training.
 

@@ -15,7 +15,7 @@ from pippin.runs.text_inputs import prompt_features
 from pippin.sampling.config import SamplingConfig
 from pippin.sampling.load import LoadedRun, untrained_run
 from pippin.sampling.request import request_conditions, resolve_controls
-from pippin.sampling.sample_folder import SampleFolder, SampleRow
+from pippin.sampling.sample_folder import SampleFolder, SampleRow, make_room
 from pippin.sampling.sampler import SampleBatch, Sampler
 from pippin.system.lock import folder_lock
 from pippin.system.progress import Progress
@@ -104,6 +104,32 @@ def draw_into(
             run.sampling_group.barrier()
         folder.finish(rows, shown)
     return folder
+
+
+def sampled_files(
+    run: LoadedRun,
+    prompts: Sequence[Prompt],
+    seeds: Sequence[int],
+    path: Path,
+    *,
+    clear: bool = False,
+    shown: int | None = None,
+) -> list[Path]:
+    """Sample into a folder with the run's own settings, and list the file of each seed.
+
+    Args:
+        run, prompts, seeds: as for :func:`draw`.
+        path, shown: as for :func:`draw_into`.
+        clear: remove the folder's samples of other settings first, instead of refusing them.
+
+    Raises:
+        ValueError: as :func:`draw_into`.
+    """
+    sampling = run.recipe.sampling
+    if clear:
+        make_room(path, sampling_protocol(run, sampling))
+    folder = draw_into(run, prompts, seeds, sampling, path, shown=shown)
+    return [folder.file(row) for row in sample_rows(run, prompts, seeds)]
 
 
 def sample_as_worker(run: LoadedRun) -> None:

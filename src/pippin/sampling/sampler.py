@@ -35,10 +35,8 @@ from pippin.sampling.guidance import (
 )
 from pippin.sampling.solvers import SOLVERS, Denoise, Estimate
 from pippin.system.device import to_device
+from pippin.system.progress import ProgressCallback
 from pippin.types import Conditions, Images, Latents, Prediction
-
-Progress = Callable[[int, int], None]
-"""Called as progress(images done, images in total) after each batch."""
 
 
 @runtime_checkable
@@ -188,7 +186,7 @@ class Sampler:
         seeds: Sequence[int],
         autoencoder: Decoder,
         resolution: int,
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Iterator[SampleBatch]:
         """Sample images in batches of at most ``config.batch_size``, exactly one per seed.
 
@@ -200,7 +198,7 @@ class Sampler:
             seeds: seeds of the samples' noise.
             autoencoder: the decoder, on the model's device.
             resolution: side of the square images in pixels, unless the configuration has a size.
-            progress: called after each batch.
+            progress: called after each batch with the images done and the images in all.
 
         Raises:
             ValueError, FloatingPointError: as :meth:`latents`.
@@ -215,7 +213,7 @@ class Sampler:
         seeds: Sequence[int],
         autoencoder: Decoder,
         shape: tuple[int, int, int],
-        progress: Progress | None,
+        progress: ProgressCallback | None,
     ) -> Iterator[SampleBatch]:
         for rows in self._slices(len(seeds)):
             part = conditions.rows(rows)

@@ -142,6 +142,9 @@ def linear(
         metric: the metric whose means are compared.
         positions: position of each arm along the axis; None = 0, 1, 2, ..., the unit is per step.
         declared: the other fields of :class:`Contrast`.
+
+    Raises:
+        ConfigError: not one position for each arm, or all positions are equal.
     """
     coordinates = [float(x) for x in (range(len(arms)) if positions is None else positions)]
     if len(coordinates) != len(arms) or len(set(coordinates)) < 2:

@@ -107,8 +107,22 @@ def contrast_power(contrast: Contrast, spread: float, seeds: int, family: int = 
 def seeds_needed(
     contrast: Contrast, spread: float, power: float = 0.8, family: int = 1
 ) -> int | None:
-    """The smallest number of seeds that reaches a power; None = no smallest effect, or more than
-    :data:`MAX_SEEDS`."""
+    """The smallest number of seeds that reaches a power.
+
+    Args:
+        contrast: its prediction and smallest effect are used.
+        spread: standard deviation of the weighted sums over training seeds, in the unit of the
+            contrast.
+        power: probability to reach, between 0 and 1.
+        family: number of primary contrasts; see :func:`contrast_power`.
+
+    Returns:
+        None for a contrast without a smallest effect, or where :data:`MAX_SEEDS` seeds do not
+        suffice.
+
+    Raises:
+        ValueError: a spread that is not positive.
+    """
     if contrast.smallest_effect is None:
         return None
     low, high = 1, MAX_SEEDS  # low is too few, high enough

@@ -37,7 +37,8 @@ from pippin.studies.study_folder import declare, run_name
 from pippin.system.display import html_table, markdown_table
 from pippin.system.files import make_folder, remove_temporary_files
 from pippin.system.lock import folder_lock
-from pippin.system.progress import Clock, RateWindow, progress_text
+from pippin.system.progress import Clock
+from pippin.system.rates import RateWindow, progress_text
 from pippin.system.signals import TrainingStoppedError, signals_interrupt
 
 

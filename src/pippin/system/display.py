@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
-from pippin.system.text import printable, redact
+from pippin.system.redaction import redact
+from pippin.system.text import printable
 
 Rows = Sequence[Sequence[str]]
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]|$~#!])")

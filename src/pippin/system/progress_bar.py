@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Progress bar on a terminal."""
 
+from typing import TYPE_CHECKING
+
 from rich.progress import (
     BarColumn,
     ProgressColumn,
@@ -12,8 +14,11 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from pippin.system.progress import Progress, format_rate
+from pippin.system.rates import format_rate
 from pippin.system.text import printable
+
+if TYPE_CHECKING:
+    from pippin.system.progress import Progress
 
 
 class _RateColumn(ProgressColumn):
@@ -31,7 +36,7 @@ class Bar:
         task: read at each report.
     """
 
-    def __init__(self, task: Progress) -> None:
+    def __init__(self, task: "Progress") -> None:
         self.task = task
         self._bars = RichProgress(
             TextColumn("{task.description}", markup=False),

@@ -2,7 +2,7 @@
 """Checks of foreign weights: non-finite values and quantised types.
 
 Weights of 8 bits or fewer need their metadata: scales, lookup tables, zero points. float8 weights
-with plain scales are dequantise; everything else is refused by name, because reading the raw
+with plain scales are dequantised; everything else is refused by name, because reading the raw
 numbers would silently give another model.
 """
 
@@ -153,7 +153,7 @@ def dequantise(
         where: their source, for messages.
 
     Returns:
-        Tensors without scales, dequantise ones in float32, others unchanged; and notes.
+        Tensors without scales, dequantised ones in float32, others unchanged; and notes.
 
     Raises:
         ValueError: another kind of quantisation, scales that do not fit, or float8 weights only

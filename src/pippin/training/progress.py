@@ -13,7 +13,8 @@ from pippin.runs.components import Components
 from pippin.runs.folder import RunFolder
 from pippin.runs.overview import nearest_recipe
 from pippin.system.output import progress_hidden, progress_verbose
-from pippin.system.progress import Facts, Progress, print_event, prints_lines
+from pippin.system.progress import Progress, print_event, prints_lines
+from pippin.system.rates import Facts
 from pippin.training.callbacks import Callback, RunStart
 from pippin.training.config import TrainConfig
 from pippin.training.log import RunningMeans

@@ -9,7 +9,7 @@ numbers are keyed by name, so a training with these measures has the weights of 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -182,14 +182,7 @@ def quality_monitor(components: Components, log: RunLog | None, lines: Path) -> 
     meter = QualityMeter(components)
 
     def measure(model: LatentDenoiser, images_seen: int) -> None:
-        sampling = components.recipe.sampling.without_guide()  # it may not be there yet
-        run = LoadedRun(
-            recipe=replace(components.recipe, sampling=sampling),
-            components=components,
-            model=model,
-            weights="ema",
-            images_seen=images_seen,
-        )
+        run = LoadedRun.in_training(components, model, images_seen)
         try:
             values = meter.measure(run)
         except FloatingPointError as error:  # the training may still recover

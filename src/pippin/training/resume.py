@@ -12,7 +12,7 @@ from pippin.config import ConfigError, protocol
 from pippin.data.config import ImagesConfig
 from pippin.data.record import decoder_change, format_names
 from pippin.distributed.world import World
-from pippin.model import LatentDenoiser
+from pippin.model import LatentDenoiser, stored_num_classes
 from pippin.recipes.recipe import Recipe
 from pippin.runs.checkpoint import newest_intact_checkpoint
 from pippin.runs.checkpoint_folders import list_aside
@@ -31,7 +31,6 @@ from pippin.runs.inputs import (
     with_folder_paths,
 )
 from pippin.runs.storage.part_files import part_sizes
-from pippin.runs.trained import CLASS_TABLES
 from pippin.runs.training_record import refuse_reordered_classes
 from pippin.system.text import print_above_progress
 from pippin.training.log import RunLog
@@ -178,8 +177,7 @@ def _unrecorded(
 def _stored_classes(checkpoint: Path) -> int | None:
     """Number of classes in the class table; None where the model has none."""
     sizes = part_sizes(checkpoint, RAW, part_files(load_state(checkpoint))[RAW])
-    rows = [size[0] for name, size in sizes.items() if name in CLASS_TABLES]
-    return rows[0] - 1 if rows else None
+    return stored_num_classes(sizes)
 
 
 def with_null_mask(inputs: RunInputs, model: LatentDenoiser) -> RunInputs:

@@ -26,8 +26,9 @@ from pippin.system.installation import pip_command
 from pippin.system.lines import parse_object
 from pippin.system.offline import is_offline
 from pippin.system.output import progress_hidden
+from pippin.system.redaction import redact
 from pippin.system.signals import TrainingStoppedError
-from pippin.system.text import print_above_progress, redact
+from pippin.system.text import print_above_progress
 from pippin.training.callbacks import Callback, RunStart
 from pippin.training.config import TrackerName
 

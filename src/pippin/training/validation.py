@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Monitoring of a training run: held-out loss and preview grids, with EMA weights."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +87,7 @@ def preview_monitor(
     """
 
     def preview(model: LatentDenoiser, images_seen: int) -> None:
-        sampling = components.recipe.sampling.without_guide()  # it may not be there yet
-        run = LoadedRun(
-            recipe=replace(components.recipe, sampling=sampling),
-            components=components,
-            model=model,
-            weights="ema",
-            images_seen=images_seen,
-        )
+        run = LoadedRun.in_training(components, model, images_seen)
         labels = list(range(len(run.class_names)))
         if components.recipe.sampling.control.ask == "training":  # some classes may have no image
             source = components.train_source
@@ -105,7 +97,7 @@ def preview_monitor(
         if components.text_rule is not None:
             prompts, text = _text_prompts(components)
         try:
-            images = draw(run, prompts, range(len(prompts)), sampling, text)
+            images = draw(run, prompts, range(len(prompts)), run.recipe.sampling, text)
         except FloatingPointError as error:  # the training may still recover
             print_above_progress(components.console, error, label="no preview:")
             return

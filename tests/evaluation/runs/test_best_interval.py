@@ -12,11 +12,12 @@ from pippin.evaluation.features.extraction import build_features
 from pippin.evaluation.measure import Jackknife
 from pippin.evaluation.metric_registry import find_metric
 from pippin.evaluation.metrics.declared.best_setting import SEARCH_AT_INTERVAL
-from pippin.evaluation.runs import best_scale as module
+from pippin.evaluation.runs import setting_search as module
 from pippin.evaluation.runs.best_interval import best_interval_measures
-from pippin.evaluation.runs.best_scale import SEARCH_SEEDS, best_scale_measures
+from pippin.evaluation.runs.best_scale import best_scale_measures
 from pippin.evaluation.runs.evaluate import clean_features, evaluation_prompts
 from pippin.evaluation.runs.sampling_cost import sampling_cost
+from pippin.evaluation.runs.setting_search import SEARCH_SEEDS
 from pippin.recipes.checks import check_recipe
 from pippin.rng import uniform
 from pippin.sampling.config import GuidanceConfig

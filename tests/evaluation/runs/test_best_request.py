@@ -11,7 +11,7 @@ from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.features.extraction import build_features
 from pippin.evaluation.metric_registry import find_metric
 from pippin.evaluation.metrics.declared.sharpness import SHARPNESS
-from pippin.evaluation.runs import best_scale
+from pippin.evaluation.runs import setting_search
 from pippin.evaluation.runs.best_request import (
     Candidate,
     at_request,
@@ -19,7 +19,6 @@ from pippin.evaluation.runs.best_request import (
     candidates,
     sampling_of,
 )
-from pippin.evaluation.runs.best_scale import SEARCH_SEEDS
 from pippin.evaluation.runs.evaluate import (
     clean_features,
     clean_image_measures,
@@ -29,6 +28,7 @@ from pippin.evaluation.runs.evaluate import (
 from pippin.evaluation.runs.held_out import HeldOut
 from pippin.evaluation.runs.protocol import STRIDE, noise_seed, sample_seeds
 from pippin.evaluation.runs.run_drift import Pairs
+from pippin.evaluation.runs.setting_search import SEARCH_SEEDS
 from pippin.sampling.config import ControlRequest
 from pippin.sampling.load import LoadedRun, load_run
 from pippin.sampling.sample_folder import read_manifest
@@ -46,14 +46,14 @@ def with_evaluation(run, seed=None, **settings):
 @pytest.fixture(scope="module")
 def searched(finished_run):
     run = with_evaluation(load_run(finished_run), requests=(24, 256), scale_samples=8)
-    config, asked, real = run.recipe.evaluation, [], best_scale.draw
+    config, asked, real = run.recipe.evaluation, [], setting_search.draw
 
     def draw(run, prompts, seeds, sampling):
         asked.append((list(seeds), sampling.control.original_size[0]))
         return real(run, prompts, seeds, sampling)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(best_scale, "draw", draw)
+        patch.setattr(setting_search, "draw", draw)
         reference = clean_features(run.components.data, config, "train", run.components.device)
         prompts = evaluation_prompts(run, config.num_samples)
         measures = best_request_measures(run, prompts, build_features(config), reference)

@@ -10,10 +10,11 @@ from pippin.config import ConfigError
 from pippin.evaluation.features.extraction import build_features
 from pippin.evaluation.measure import Jackknife
 from pippin.evaluation.metrics.declared.drift import DRIFT
-from pippin.evaluation.runs import best_scale as module
-from pippin.evaluation.runs.best_scale import SEARCH_SEEDS, best_scale_measures
+from pippin.evaluation.runs import setting_search as module
+from pippin.evaluation.runs.best_scale import best_scale_measures
 from pippin.evaluation.runs.evaluate import clean_features, evaluation_prompts
 from pippin.evaluation.runs.run_drift import size_curve_probes
+from pippin.evaluation.runs.setting_search import SEARCH_SEEDS
 from pippin.sampling.config import GuidanceConfig, SamplingConfig
 from pippin.sampling.load import load_run
 from pippin.studies.execution import result_row

@@ -6,7 +6,7 @@ from unittest.mock import Mock
 
 from pippin.evaluation.metric_registry import find_metric
 from pippin.reports.figures.control_figures import control_profiles
-from pippin.reports.report_data import Source
+from pippin.reports.report_source import Source
 
 
 def source(arms, values, seeds=(0,)):

@@ -27,10 +27,9 @@ from pippin.data.source import ImageSource
 from pippin.data.views.views import ViewBatch, make_views
 from pippin.rng import generator
 from pippin.system.files import make_folder
+from pippin.system.progress import ProgressCallback
 from pippin.system.workers.processes import start_worker, watch_workers
 
-Progress = Callable[[int, int], None]
-"""Called with (rows done, rows in all)."""
 Encode = Callable[[ViewBatch], dict[str, Tensor]]
 """Tensors that a shard stores of prepared images, apart from their indices."""
 
@@ -44,7 +43,7 @@ def build_cache(
     encode_batch: int = 32,
     workers: int = 0,
     verify: Verify = "sha256",
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     say: Say | None = None,
     ready: Ready | None = None,
 ) -> LatentCache:
@@ -106,7 +105,7 @@ def build_shards(
     encode_batch: int = 32,
     workers: int = 0,
     verify: Verify = "sha256",
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     say: Say | None = None,
     ready: Ready | None = None,
 ) -> LatentCache:
@@ -159,7 +158,7 @@ class _Builder:
         self.encode_batch, self.workers = encode_batch, workers
         self.ranges = state.ranges(state.claims.shard_size)
 
-    def build(self, progress: Progress) -> None:
+    def build(self, progress: ProgressCallback) -> None:
         """Build shards until none is missing; wait for shards of other processes."""
         claims, total = self.state.claims, self.state.total
         progress(claims.rows_done(total), total)
@@ -168,7 +167,7 @@ class _Builder:
                 claims.wait_for_shard()
                 progress(claims.rows_done(total), total)
 
-    def _build_unclaimed(self, progress: Progress) -> bool:
+    def _build_unclaimed(self, progress: ProgressCallback) -> bool:
         """Build the shards that no other process builds; False if there was none.
 
         Workers prefetch images of the next shards, so those are claimed ahead of time.

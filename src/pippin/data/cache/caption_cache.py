@@ -15,6 +15,7 @@ from pippin.data.cache.casting import cast
 from pippin.data.cache.manifest import Verify, read_shard, shard_fault, shard_name, write_shard
 from pippin.data.cache.shard_claims import Ready, ShardClaims
 from pippin.system.files import make_folder, remove_temporary_files
+from pippin.system.progress import ProgressCallback
 from pippin.types import TextFeatures, TruncatedCaption
 
 SHARD = 2048
@@ -23,7 +24,6 @@ BATCH = 64
 """Number of captions encoded at once."""
 CUT = "cut"
 """Shard column of flags: True for captions that are truncated."""
-Progress = Callable[[int, int], None]
 
 
 @runtime_checkable
@@ -100,7 +100,7 @@ def build_bank(
     num_tokens: int,
     dtype: torch.dtype,
     verify: Verify = "sha256",
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     ready: Ready | None = None,
 ) -> CaptionBank:
     """Encode missing captions and open the bank.
@@ -149,7 +149,7 @@ class _Builder:
         folder: Path,
         captions: Sequence[str],
         ingredients: dict[str, Any],
-        progress: Progress | None,
+        progress: ProgressCallback | None,
     ) -> None:
         self.folder, self.captions, self.ingredients = folder, captions, ingredients
         self.progress = progress or (lambda done, total: None)

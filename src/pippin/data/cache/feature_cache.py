@@ -10,7 +10,7 @@ from jaxtyping import Float, Float16, Int
 from torch import Tensor
 
 from pippin.config import protocol
-from pippin.data.cache.build import Progress, build_shards
+from pippin.data.cache.build import build_shards
 from pippin.data.cache.build_state import Say
 from pippin.data.cache.cache_folders import FEATURE_PREFIX
 from pippin.data.cache.latent_cache import LatentCache
@@ -20,6 +20,7 @@ from pippin.data.config import CacheConfig
 from pippin.data.moments import MomentBatch, MomentSource
 from pippin.data.source import ImageSource
 from pippin.data.views.views import ViewBatch
+from pippin.system.progress import ProgressCallback
 from pippin.types import Images
 
 DTYPE = torch.float16
@@ -69,7 +70,7 @@ def build_feature_cache(
     *,
     workers: int = 0,
     verify: Verify = "sha256",
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     say: Say | None = None,
     ready: Ready | None = None,
 ) -> LatentCache:

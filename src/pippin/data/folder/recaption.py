@@ -16,9 +16,7 @@ from pippin.data.folder.metadata_columns import MAIN
 from pippin.images.files import UnreadableImageError, read_image
 from pippin.system.lines import append_lines, read_lines
 from pippin.system.lock import folder_lock
-
-Progress = Callable[[int, int], None]
-"""Called with (images done, images in total)."""
+from pippin.system.progress import ProgressCallback
 
 
 @runtime_checkable
@@ -81,7 +79,7 @@ def write_captions(
     *,
     fingerprint: str,
     batch_size: int,
-    progress: Progress,
+    progress: ProgressCallback,
     keep_main: bool = False,
 ) -> RecaptionResult:
     """Describe every image that has no caption in the column.

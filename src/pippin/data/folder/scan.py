@@ -11,7 +11,7 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -44,6 +44,7 @@ from pippin.images.files import (
 )
 from pippin.system.files import atomic_write, file_digest, remove_temporary_files
 from pippin.system.formats import with_checksum
+from pippin.system.progress import ProgressCallback
 from pippin.system.workers.pool import map_in_threads
 
 INDEX_VERSION = 3
@@ -54,9 +55,6 @@ ABSENT = -1
 """Size and time of a missing file."""
 MAX_LISTED = 5
 """Maximum number of skipped images in an error message."""
-
-Progress = Callable[[int, int], None]
-"""Callback with (files done, total files)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +121,9 @@ class Scan:
         return dict(Counter(image.reason for image in self.skipped).most_common())
 
 
-def scan(config: ImagesConfig, *, fresh: bool = False, progress: Progress | None = None) -> Scan:
+def scan(
+    config: ImagesConfig, *, fresh: bool = False, progress: ProgressCallback | None = None
+) -> Scan:
     """List the images of a folder and decode each one.
 
     Args:
@@ -197,7 +197,7 @@ def _archives(result: Scan) -> str:
 
 
 def _records(
-    entries: list[Entry], before: Mapping[str, FileRecord], progress: Progress
+    entries: list[Entry], before: Mapping[str, FileRecord], progress: ProgressCallback
 ) -> dict[str, FileRecord]:
     """Record of each entry; unchanged files with a cacheable record are not read again."""
     files: dict[str, FileRecord] = {}

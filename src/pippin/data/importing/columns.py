@@ -27,7 +27,7 @@ from pippin.data.importing.rows import (
     join_names,
     match_kind,
 )
-from pippin.system.text import strip_url_secrets
+from pippin.system.redaction import strip_url_secrets
 
 URLS = ("url", "image_url", "img_url")
 """Columns that show that images must still be downloaded."""

@@ -18,7 +18,7 @@ from pippin.data.importing.rows import OpenShard, Row, ShardSchema
 from pippin.data.importing.shard_files import FileShard, bytes_of
 from pippin.data.importing.shard_rows import BATCH, rows_of
 from pippin.system.offline import is_offline, offline_reason, online_advice
-from pippin.system.text import redact
+from pippin.system.redaction import redact
 
 NUM_SCHEMA_ROWS = 5
 """Number of rows that determine the columns of a data set without declared features."""

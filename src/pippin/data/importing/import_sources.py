@@ -14,7 +14,7 @@ from pippin.data.importing.hub import HubShard, find_hub_shards
 from pippin.data.importing.remote import SUPPORTED, format_of, resolve_urls, stem_of
 from pippin.data.importing.shard_files import FileShard
 from pippin.images.folder import SYSTEM_NAMES
-from pippin.system.text import is_url, split_sources, strip_url_secrets
+from pippin.system.redaction import is_url, split_sources, strip_url_secrets
 
 MAX_NAMES = 1_000_000
 """Maximum number of names that one pattern may expand to."""

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -32,7 +32,8 @@ from pippin.data.importing.shards import import_shard
 from pippin.system.files import TEMPORARY_SUFFIX, atomic_write, remove_temporary_files
 from pippin.system.formats import refuse_newer
 from pippin.system.lock import folder_lock
-from pippin.system.text import strip_url_secrets
+from pippin.system.progress import ProgressCallback
+from pippin.system.redaction import strip_url_secrets
 from pippin.system.workers.pool import worker_pool
 
 
@@ -102,8 +103,6 @@ COLUMNS = "columns.json"
 """File in ``PARTS`` with the columns of all shards."""
 
 C = TypeVar("C", bound=ImportConfig)
-Progress = Callable[[int, int], None]
-"""Callback with (shards done, total shards)."""
 
 
 @dataclass(kw_only=True)
@@ -136,7 +135,11 @@ class ImportResult:
 
 
 def import_images(
-    config: ImportConfig, folder: Path, *, processes: int = 1, progress: Progress | None = None
+    config: ImportConfig,
+    folder: Path,
+    *,
+    processes: int = 1,
+    progress: ProgressCallback | None = None,
 ) -> ImportResult:
     """Write images and metadata.jsonl; shards of earlier calls are kept.
 
@@ -316,7 +319,7 @@ SHOWN = 12
 
 
 def summary(imported: ImportResult) -> str:
-    """ImportResult columns, counts of rows with image, caption and class, and ignored values."""
+    """Imported columns, counts of rows with image, caption and class, and ignored values."""
     roles = dict.fromkeys(("image", "text", *sorted(imported.taken, key="label".__eq__)))
     columns = [
         f"{NAMES.get(role, role)} from {_counts(imported.taken[role])}"

@@ -15,7 +15,7 @@ from pippin.data.importing.remote import find_store
 from pippin.data.importing.retries import ShortReadError, with_retries
 from pippin.data.importing.rows import BinaryFile
 from pippin.system.files import name_file_in_errors
-from pippin.system.text import is_url
+from pippin.system.redaction import is_url
 
 COMPRESSIONS: dict[bytes, Callable[[Any], Any]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),

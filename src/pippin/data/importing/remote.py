@@ -13,7 +13,7 @@ from pippin.data.folder.metadata import UNREAD
 from pippin.data.importing.retries import is_busy, with_retries
 from pippin.system.installation import pip_command
 from pippin.system.offline import is_offline, offline_reason, online_advice
-from pippin.system.text import is_url, redact, redact_logs, split_sources, strip_url_secrets
+from pippin.system.redaction import is_url, redact, redact_logs, split_sources, strip_url_secrets
 from pippin.system.workers.pool import map_in_threads
 
 Format = Literal["parquet", "tar"]

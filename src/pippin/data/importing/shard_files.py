@@ -22,7 +22,7 @@ from pippin.data.importing.shard_rows import (
     read_archive_schema,
     read_parquet_schema,
 )
-from pippin.system.text import redact, strip_url_secrets
+from pippin.system.redaction import redact, strip_url_secrets
 
 NAMES = {"parquet": "parquet", "tar": "a tar archive"}
 """Names of formats for messages."""

@@ -2,12 +2,12 @@
 """Build of image sources from configurations: the only map from kinds to classes."""
 
 from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, ShapesConfig
-from pippin.data.folder.scan import Progress
 from pippin.data.source import ImageSource
 from pippin.data.sources.images import ImageFolderSource
 from pippin.data.sources.openmoji import OpenMojiSource
 from pippin.data.sources.openmoji_table import Split
 from pippin.data.sources.shapes.shapes_source import ShapesSource
+from pippin.system.progress import ProgressCallback
 
 
 def build_file_source(config: DataConfig, split: Split) -> ImageSource:
@@ -17,7 +17,7 @@ def build_file_source(config: DataConfig, split: Split) -> ImageSource:
 
 
 def build_source(
-    config: DataConfig, split: Split, progress: Progress | None = None
+    config: DataConfig, split: Split, progress: ProgressCallback | None = None
 ) -> ImageSource:
     """Build the source of one split.
 

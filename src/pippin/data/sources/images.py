@@ -18,12 +18,13 @@ from pippin.control import Control, Corner, Size
 from pippin.data.config import ImagesConfig
 from pippin.data.folder.image_table import ImageTable
 from pippin.data.folder.metadata_columns import MAIN
-from pippin.data.folder.scan import Progress, check_skipped_share, scan
+from pippin.data.folder.scan import check_skipped_share, scan
 from pippin.data.folder.scanned import ScannedImage
 from pippin.data.folder.table_scan import split_table
 from pippin.data.source import fixed_subset, held_out_keys
 from pippin.data.sources.openmoji_table import Split
 from pippin.images.files import read_image
+from pippin.system.progress import ProgressCallback
 
 
 class ImageFolderSource:
@@ -43,7 +44,7 @@ class ImageFolderSource:
     """
 
     def __init__(
-        self, config: ImagesConfig, split: Split, progress: Progress | None = None
+        self, config: ImagesConfig, split: Split, progress: ProgressCallback | None = None
     ) -> None:
         self.config = config
         self.split: Split = split

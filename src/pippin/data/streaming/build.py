@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build of a latent cache straight from shards, by any number of processes; resumable by shard."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -28,9 +27,10 @@ from pippin.data.streaming.reading import content_of, read_streamed_part, stream
 from pippin.data.streaming.shard_source import ShardSource, open_source, source_identity
 from pippin.data.streaming.tables import write_tables
 from pippin.system.files import make_folder, remove_temporary_files
+from pippin.system.progress import ProgressCallback
 
-Progress = Callable[[int, int], None]
-"""Callback with (shards done, total shards)."""
+ENCODE_BATCH = 32
+"""Number of views encoded at once."""
 MAX_NAMED = 5
 """Number of unreadable shards that an error names."""
 
@@ -42,10 +42,9 @@ def build_streamed(
     encoder: Encoder,
     *,
     device: torch.device | str = "cpu",
-    encode_batch: int = 32,
     threads: int = 0,
     verify: Verify = "sha256",
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     say: Say | None = None,
     ready: Ready | None = None,
 ) -> Path:
@@ -60,7 +59,6 @@ def build_streamed(
         cache: folder, number type, and number of views in one file.
         encoder: on ``device``.
         device: device of the encoder.
-        encode_batch: number of views encoded at once.
         threads: number of threads that decode images; 0 = this one.
         verify: check of complete shards.
         progress: called after each shard with the number that all processes have finished.
@@ -81,7 +79,7 @@ def build_streamed(
             encoder=encoder,
             device=device,
             dtype=getattr(torch, cache.dtype),
-            batch=encode_batch,
+            batch=ENCODE_BATCH,
             rows=cache.shard_size,
         )
         manifest = StreamedManifest(
@@ -114,7 +112,7 @@ class _Builder:
         self.failed: dict[int, str] = {}
         """Shards that this process cannot read, with the reason."""
 
-    def build(self, verify: Verify, progress: Progress, ready: Ready) -> None:
+    def build(self, verify: Verify, progress: ProgressCallback, ready: Ready) -> None:
         """Encode shards until none is missing; wait for those of other processes."""
         total = len(self.source.shards)
         with ShardClaims(self.folder) as claims:
@@ -157,7 +155,7 @@ class _Builder:
         same = (record.key, record.of) == (self.manifest.key, shard.identity)
         return part is not None and same and record.content == content_of(part)
 
-    def _build_unclaimed(self, claims: ShardClaims, progress: Progress) -> bool:
+    def _build_unclaimed(self, claims: ShardClaims, progress: ProgressCallback) -> bool:
         """Encode the shards that no other process encodes; False if there was none."""
         any_claimed, total = False, len(self.source.shards)
         for number in claims.claim_missing(self.failed):

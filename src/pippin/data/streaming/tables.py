@@ -21,7 +21,7 @@ from pippin.data.importing.importer import summary, write_metadata
 from pippin.data.importing.parts import PARTS, Part, read_part
 from pippin.data.streaming.shard_source import ShardSource
 from pippin.system.files import atomic_write, write_text
-from pippin.system.text import strip_url_secrets
+from pippin.system.redaction import strip_url_secrets
 
 SUMMARY = "summary.txt"
 """File in ``.parts`` with the counts that were printed."""

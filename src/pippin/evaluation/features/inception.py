@@ -24,10 +24,9 @@ from torch import Tensor
 from pippin.config import ConfigError
 from pippin.evaluation.features.input_check import check_images
 from pippin.evaluation.features.published_files import INCEPTION_SHA256
+from pippin.evaluation.features.weight_file import read_weight_file
 from pippin.system.files import file_digest
 from pippin.system.installation import pip_command
-from pippin.system.weight_checks import check_plain
-from pippin.system.weight_files import read_tensors
 from pippin.types import Images
 
 NAME = "inception"
@@ -105,16 +104,7 @@ class Inception:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """Tensors of the file; pickled code is never run."""
-    if not path.is_file():
-        raise ConfigError(f"evaluation.inception: there is no file {path}; give {FILE}")
-    try:
-        tensors = read_tensors(path)
-        check_plain(tensors, str(path))
-    except ValueError as error:
-        raise ConfigError(
-            f"evaluation.inception: {path} holds no readable weights ({error}); give {FILE}"
-        ) from error
+    tensors = read_weight_file(path, "evaluation.inception", FILE)
     shapes = {name: tuple(tensors[name].shape) for name in SHAPES if name in tensors}
     if shapes != SHAPES:
         raise ConfigError(

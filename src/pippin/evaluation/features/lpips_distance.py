@@ -14,10 +14,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from pippin.config import ConfigError
+from pippin.evaluation.features.weight_file import read_weight_file
 from pippin.system.files import file_digest
 from pippin.system.installation import pip_command
-from pippin.system.weight_checks import check_plain
-from pippin.system.weight_files import read_tensors
 from pippin.types import Images
 
 NETWORKS: dict[tuple[int, ...], str] = {(64, 3, 11, 11): "alex", (64, 3, 3, 3): "vgg"}
@@ -71,15 +70,7 @@ def _enlarged(pixels: Tensor) -> Tensor:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ConfigError(f"evaluation.lpips: there is no file {path}; give {FILES}")
-    try:
-        tensors = read_tensors(path)
-        check_plain(tensors, str(path))
-    except ValueError as error:
-        raise ConfigError(
-            f"evaluation.lpips: {path} holds no readable weights ({error}); give {FILES}"
-        ) from error
+    tensors = read_weight_file(path, "evaluation.lpips", FILES)
     first = tensors.get("features.0.weight")
     if first is None or tuple(first.shape) not in NETWORKS:
         raise ConfigError(f"evaluation.lpips: {path} is neither AlexNet nor VGG16; give {FILES}")

@@ -4,8 +4,7 @@
 Guidance inside an interval of noise levels costs fewer evaluations and may give better images than
 everywhere (Kynkäänniemi et al. 2024, arXiv 2404.07724). The best scale inside an interval is often
 higher, so every interval of ``evaluation.intervals`` is searched at every scale of
-``evaluation.scales``. Samples, seeds, halves and statistics are those of
-:mod:`pippin.evaluation.runs.best_scale`.
+``evaluation.scales``.
 """
 
 from collections.abc import Iterator
@@ -20,16 +19,7 @@ from pippin.evaluation.metrics.declared.best_setting import (
     BEST_INTERVAL_SCALE,
     SEARCH_AT_INTERVAL,
 )
-from pippin.evaluation.runs.best_scale import (
-    CHOSEN,
-    SEARCH_SEEDS,
-    chosen_measure,
-    quality_at,
-    reference_halves,
-    rename_chosen,
-    searched_kid,
-)
-from pippin.evaluation.runs.protocol import sample_seeds
+from pippin.evaluation.runs.setting_search import CHOSEN, SettingSearch
 from pippin.sampling.config import SamplingConfig
 from pippin.sampling.load import LoadedRun
 from pippin.types import Prompt
@@ -64,45 +54,35 @@ def best_interval_measures(
 
     Args:
         run: its ``evaluation.intervals``, ``scales`` and ``scale_samples`` define the search.
-        prompts: of the reported samples; the search uses the first of them.
-        extractor, reference: as for :func:`pippin.evaluation.distances.compare`.
+        prompts, extractor, reference: as for
+            :class:`pippin.evaluation.runs.setting_search.SettingSearch`.
     """
-    config, sampling = run.recipe.evaluation, run.recipe.sampling
-    search_half, report_half = reference_halves(reference, config.seed)
-    searched = prompts[: config.scale_samples]
-    seeds = sample_seeds(run.recipe, len(searched), SEARCH_SEEDS)
-    search: dict[Candidate, Measure] = {}
+    sampling = run.recipe.sampling
+    intervals = [list(interval) for interval in run.recipe.evaluation.intervals]
+    search = SettingSearch(
+        run,
+        prompts,
+        extractor,
+        reference,
+        settings={"intervals": intervals},
+        chosen=CHOSEN_WITH_INTERVAL,
+    )
+    kids: dict[Candidate, Measure] = {}
     for candidate in candidates(run):
-        drawn = candidate.sampling(sampling)
-        kid, _ = searched_kid(run, searched, seeds, drawn, extractor, search_half)
+        kid, _ = search.kid(candidate.sampling(sampling))
         at = {"low": candidate.low, "high": candidate.high, "at": candidate.scale}
-        search[candidate] = replace(kid, name=SEARCH_AT_INTERVAL(of=kid.metric, **at).name)
-    best = min(search, key=lambda candidate: search[candidate].value)
-    settings = {
-        "intervals": [list(interval) for interval in config.intervals],
-        "scales": list(config.scales),
-        "scale_samples": len(searched),
-    }
+        kids[candidate] = replace(kid, name=SEARCH_AT_INTERVAL(of=kid.metric, **at).name)
+    best = min(kids, key=lambda candidate: kids[candidate].value)
     chosen = {
         BEST_INTERVAL_LOW: best.low,
         BEST_INTERVAL_HIGH: best.high,
         BEST_INTERVAL_SCALE: best.scale,
     }
-    at_best = quality_at(run, prompts, best.sampling(sampling), extractor, report_half)
+    at_best = search.quality(search.reported, best.sampling(sampling))
     return [
-        *(
-            chosen_measure(kind, value, search[best], settings, CHOSEN_WITH_INTERVAL)
-            for kind, value in chosen.items()
-        ),
-        *search.values(),
-        *(
-            replace(
-                measure,
-                name=AT_BEST_INTERVAL(of=measure.metric).name,
-                protocol=rename_chosen(measure.protocol, CHOSEN_WITH_INTERVAL) | settings,
-            )
-            for measure in at_best
-        ),
+        *(search.chosen_measure(kind, value, kids[best]) for kind, value in chosen.items()),
+        *kids.values(),
+        *search.at_best(at_best, AT_BEST_INTERVAL),
     ]
 
 

@@ -5,17 +5,12 @@ FD and KID improve where samples are blurred, and the sharpness of a model's sam
 original size that the request names. A comparison at one request therefore favours the model that
 this request blurs. Here every model is sampled at several sizes and at every semantic scale of
 ``evaluation.scales``. FD on one half of the reference, with samples of the search, selects the
-best; the reported numbers come from the other half and other samples, as in
-:mod:`pippin.evaluation.runs.best_scale`.
+best; the reported numbers come from the other half and other samples.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from pippin.evaluation.distances import compare
-from pippin.evaluation.features.extraction import FeatureExtractor, Features, extract
-from pippin.evaluation.image_meter import ImageMeter
+from pippin.evaluation.features.extraction import FeatureExtractor, Features
 from pippin.evaluation.measure import Measure
 from pippin.evaluation.metric import Metric
 from pippin.evaluation.metrics.declared.best_setting import (
@@ -25,20 +20,11 @@ from pippin.evaluation.metrics.declared.best_setting import (
     SEARCH_AT_REQUEST,
     SEARCHED_AT_REQUEST,
 )
-from pippin.evaluation.metrics.declared.distances import FRECHET_DISTANCES, REPORTED_AT_BEST
+from pippin.evaluation.metrics.declared.distances import FRECHET_DISTANCES
 from pippin.evaluation.metrics.declared.sharpness import SHARPNESS
-from pippin.evaluation.runs.best_scale import (
-    CHOSEN,
-    SEARCH_SEEDS,
-    chosen_measure,
-    reference_halves,
-    rename_chosen,
-    sample_batches,
-)
-from pippin.evaluation.runs.protocol import sample_seeds
+from pippin.evaluation.runs.setting_search import CHOSEN, SettingSearch
 from pippin.sampling.config import ControlRequest, SamplingConfig
 from pippin.sampling.load import LoadedRun
-from pippin.sampling.sample import sampling_protocol
 from pippin.types import Prompt
 
 REQUEST = ("sampling.control.ask", "sampling.control.original_size", *CHOSEN)
@@ -70,43 +56,28 @@ def best_request_measures(
 
     Args:
         run: its ``evaluation.requests``, ``scales`` and ``scale_samples`` define the search.
-        prompts: of the reported samples; the search uses the first of them.
-        extractor, reference: as for :func:`pippin.evaluation.distances.compare`.
+        prompts, extractor, reference: as for
+            :class:`pippin.evaluation.runs.setting_search.SettingSearch`.
     """
-    config = run.recipe.evaluation
-    search_half, report_half = reference_halves(reference, config.seed)
-    seeds = sample_seeds(run.recipe, config.scale_samples, SEARCH_SEEDS)
-    search, distances = [], {}
+    settings = {"requests": list(run.recipe.evaluation.requests)}
+    search = SettingSearch(run, prompts, extractor, reference, settings=settings, chosen=REQUEST)
+    measures: list[Measure] = []
+    distances: dict[Candidate, float] = {}
     for candidate in candidates(run):
-        measures = _measured(run, prompts[: len(seeds)], seeds, candidate, extractor, search_half)
-        distances[candidate] = next(
-            m.value for m in measures if m.metric.kind in FRECHET_DISTANCES
-        )
-        search += [
+        quality = search.quality(search.searched, sampling_of(run, candidate), [SHARPNESS])
+        distances[candidate] = next(m.value for m in quality if m.metric.kind in FRECHET_DISTANCES)
+        measures += [
             replace(m, name=candidate.searched(m.metric).name)
-            for m in measures
+            for m in quality
             if m.metric.kind in SEARCHED_AT_REQUEST
         ]
     best = min(distances, key=lambda candidate: distances[candidate])
-    settings = {
-        "requests": list(config.requests),
-        "scales": list(config.scales),
-        "scale_samples": len(seeds),
-    }
-    report_seeds = sample_seeds(run.recipe, len(prompts))
-    at_best = _measured(run, prompts, report_seeds, best, extractor, report_half)
+    at_best = search.quality(search.reported, sampling_of(run, best), [SHARPNESS])
     return [
-        chosen_measure(BEST_REQUEST, float(best.request), search[0], settings, REQUEST),
-        chosen_measure(BEST_REQUEST_SCALE, float(best.scale), search[0], settings, REQUEST),
-        *search,
-        *(
-            replace(
-                m,
-                name=AT_BEST_REQUEST(of=m.metric).name,
-                protocol=rename_chosen(m.protocol, REQUEST) | settings,
-            )
-            for m in at_best
-        ),
+        search.chosen_measure(BEST_REQUEST, float(best.request), measures[0]),
+        search.chosen_measure(BEST_REQUEST_SCALE, float(best.scale), measures[0]),
+        *measures,
+        *search.at_best(at_best, AT_BEST_REQUEST),
     ]
 
 
@@ -132,25 +103,3 @@ def sampling_of(run: LoadedRun, candidate: Candidate) -> SamplingConfig:
     if "original_size" in run.read_names:
         return at_request(run.recipe.sampling, candidate)
     return run.recipe.sampling.at_scale(candidate.scale)
-
-
-def _measured(
-    run: LoadedRun,
-    prompts: Sequence[Prompt],
-    seeds: Sequence[int],
-    candidate: Candidate,
-    extractor: FeatureExtractor,
-    reference: Features,
-) -> list[Measure]:
-    """Quality and sharpness of samples of one request."""
-    sampling, meter = sampling_of(run, candidate), ImageMeter((SHARPNESS,))
-    images: Iterator[Any] = meter.watch(sample_batches(run, prompts, seeds, sampling))
-    features = extract(extractor, images)
-    protocol = sampling_protocol(run, sampling)
-    measures = [
-        measure
-        for measure in compare(features, reference, run.recipe.evaluation)
-        if measure.metric.kind in REPORTED_AT_BEST
-    ]
-    measures += meter.measures(seed=run.recipe.evaluation.seed)
-    return [replace(measure, protocol=measure.protocol | protocol) for measure in measures]

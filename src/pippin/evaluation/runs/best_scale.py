@@ -2,9 +2,7 @@
 """Best guidance scale of a model: searched on half of the reference, reported on the other half.
 
 The best scale differs from model to model, so a comparison at one scale favours the model that it
-happens to fit. The search has its own samples (their seeds begin at :data:`SEARCH_SEEDS`) and its
-own half of the reference. The measures at the best scale, and at scale 1 beside it, use other
-seeds and the other half.
+happens to fit. Quality is reported at the best scale, and at scale 1 beside it.
 
 The best of a few evaluated scales is only as precise as their spacing. A parabola fitted to the
 distances at all of them has its vertex anywhere between them, and resampling the images gives an
@@ -14,19 +12,15 @@ this estimate.
 The scale is the semantic one, or that of autoguidance where a weaker model guides.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from pippin.config import fingerprint
-from pippin.evaluation.distances import compare, kernel_jackknife, kernel_measure
-from pippin.evaluation.features.extraction import FeatureExtractor, Features, extract
+from pippin.evaluation.features.extraction import FeatureExtractor, Features
 from pippin.evaluation.measure import RESAMPLES, Jackknife, Measure, percentile_interval
-from pippin.evaluation.metric import MetricKind
 from pippin.evaluation.metrics.declared.best_setting import (
     AT_BEST_SCALE,
     AT_SCALE_ONE,
@@ -37,14 +31,10 @@ from pippin.evaluation.metrics.declared.best_setting import (
     FITTED_SCALE,
     SEARCH_AT_SCALE,
 )
-from pippin.evaluation.metrics.declared.distances import REPORTED_AT_BEST
-from pippin.evaluation.runs.protocol import sample_seeds
-from pippin.recipes.recipe import Recipe
-from pippin.rng import generator, permutation
-from pippin.sampling.config import SamplingConfig
+from pippin.evaluation.runs.setting_search import SettingSearch
+from pippin.rng import generator
 from pippin.sampling.load import LoadedRun
-from pippin.sampling.sample import draw, sampling_protocol
-from pippin.types import Images, Prompt
+from pippin.types import Prompt
 
 MIN_SCALES = 5
 """Smallest number of scales of a fit."""
@@ -112,18 +102,8 @@ def _vertices(
     return middle_scale + vertex.clamp(x.min(), x.max())
 
 
-SEARCH_SEEDS = 1_000_000
 SIDE = 64
 """Pixels; the usual side of the embedded images."""
-CHOSEN = (
-    "sampling.guidance.semantic_scale",
-    "sampling.guidance.guide_scale",
-    "sampling.evaluations_per_image",
-    *(f"sampling.{name}" for name in ("guide", "guide_checkpoint", "guide_weights")),
-    *(f"guide.{name}" for name in ("sha256", "weights", "images_seen", "recipe")),
-)
-"""Protocol entries that follow from the selected scale. They are recorded as ``chosen.ENTRY``;
-results that differ in these entries can still be compared."""
 
 
 def best_scale_measures(
@@ -136,116 +116,51 @@ def best_scale_measures(
     has a minimum inside them, there are also ``fitted semantic scale`` and ``fitted guidance per
     64 px``, or ``fitted guide scale``: the vertex of a parabola through the KIDs of the search.
 
-    Images are sampled in batches and not kept; an interrupted search starts over.
-
     Args:
         run: its ``evaluation.scales`` and ``scale_samples`` define the search.
-        prompts: of the reported samples; the search uses the first of them.
-        extractor, reference: as for the distances of :func:`pippin.evaluation.distances.compare`.
+        prompts, extractor, reference: as for
+            :class:`pippin.evaluation.runs.setting_search.SettingSearch`.
     """
-    config = run.recipe.evaluation
-    search_half, report_half = reference_halves(reference, config.seed)
-    searched = prompts[: config.scale_samples]
-    seeds = sample_seeds(run.recipe, len(searched), SEARCH_SEEDS)
-    search: list[Measure] = []
-    kids: dict[float, Jackknife] = {}
     sampling = run.recipe.sampling
-    for scale in config.scales:
-        drawn = sampling.at_scale(scale)
-        kid, kids[scale] = searched_kid(run, searched, seeds, drawn, extractor, search_half)
-        search.append(replace(kid, name=SEARCH_AT_SCALE(of=kid.metric, at=scale).name))
+    search = SettingSearch(run, prompts, extractor, reference)
+    kids: dict[float, Jackknife] = {}
+    measures: list[Measure] = []
+    for scale in run.recipe.evaluation.scales:
+        kid, kids[scale] = search.kid(sampling.at_scale(scale))
+        measures.append(replace(kid, name=SEARCH_AT_SCALE(of=kid.metric, at=scale).name))
     best = min(kids, key=lambda scale: kids[scale].value)
-    settings = {"scales": list(config.scales), "scale_samples": len(searched)}
-    at_best = quality_at(run, prompts, sampling.at_scale(best), extractor, report_half)
+    at_best = search.quality(search.reported, sampling.at_scale(best))
     at_one = at_best
     if best != 1:
-        at_one = quality_at(run, prompts, sampling.at_scale(1.0), extractor, report_half)
+        at_one = search.quality(search.reported, sampling.at_scale(1.0))
     kind = BEST_GUIDE_SCALE if sampling.autoguided else BEST_SCALE
     return [
-        chosen_measure(kind, best, search[0], settings),
-        *_fitted(kids, search[0], run.recipe, settings),
-        *search,
-        *(_named(m, AT_BEST_SCALE, rename_chosen(m.protocol) | settings) for m in at_best),
-        *(_named(m, AT_SCALE_ONE, m.protocol | settings) for m in at_one),
+        search.chosen_measure(kind, best, measures[0]),
+        *_fitted(kids, search, measures[0]),
+        *measures,
+        *search.at_best(at_best, AT_BEST_SCALE),
+        *(
+            replace(m, name=AT_SCALE_ONE(of=m.metric).name, protocol=m.protocol | search.settings)
+            for m in at_one
+        ),
     ]
 
 
-def searched_kid(
-    run: LoadedRun,
-    prompts: Sequence[Prompt],
-    seeds: Sequence[int],
-    sampling: SamplingConfig,
-    extractor: FeatureExtractor,
-    reference: Features,
-) -> tuple[Measure, Jackknife]:
-    """KID of the samples of one candidate of a search, with its protocol."""
-    features = extract(extractor, sample_batches(run, prompts, seeds, sampling))
-    jackknife = kernel_jackknife(features, reference)
-    kid = kernel_measure(features, reference, jackknife)
-    return replace(kid, protocol=kid.protocol | sampling_protocol(run, sampling)), jackknife
-
-
-def sample_batches(
-    run: LoadedRun, prompts: Sequence[Prompt], seeds: Sequence[int], sampling: SamplingConfig
-) -> Iterator[Images]:
-    """Samples, one batch in memory at a time."""
-    for start in range(0, len(prompts), sampling.batch_size):
-        rows = slice(start, start + sampling.batch_size)
-        yield draw(run, prompts[rows], seeds[rows], sampling)
-
-
-def quality_at(
-    run: LoadedRun,
-    prompts: list[Prompt],
-    sampling: SamplingConfig,
-    extractor: FeatureExtractor,
-    reference: Features,
-) -> list[Measure]:
-    """Quality of the reported samples under a selected sampling configuration."""
-    images = sample_batches(run, prompts, sample_seeds(run.recipe, len(prompts)), sampling)
-    protocol = sampling_protocol(run, sampling)
-    return [
-        replace(measure, protocol=measure.protocol | protocol)
-        for measure in compare(extract(extractor, images), reference, run.recipe.evaluation)
-        if measure.metric.kind in REPORTED_AT_BEST
-    ]
-
-
-def chosen_measure(
-    kind: MetricKind,
-    value: float,
-    search: Measure,
-    settings: dict[str, Any],
-    chosen: Sequence[str] = CHOSEN,
-) -> Measure:
-    """The selected value, as a measure.
-
-    Args:
-        kind: kind of the measure.
-        value: a scale or a request.
-        search: a measure of the search.
-        settings: of the search, for the protocol.
-        chosen: protocol entries that follow from the selection.
-    """
-    protocol = {name: entry for name, entry in search.protocol.items() if name not in chosen}
-    return Measure.of(kind(), value, n=search.n, protocol=protocol | settings)
-
-
-def _fitted(
-    kids: dict[float, Jackknife], search: Measure, recipe: Recipe, settings: dict[str, Any]
-) -> list[Measure]:
+def _fitted(kids: dict[float, Jackknife], search: SettingSearch, first: Measure) -> list[Measure]:
     """The vertex, and its distance above 1 for every 64 pixels of the resolution: under the rule
     of :func:`pippin.sampling.guidance.scale_at_resolution` the latter is the same everywhere."""
+    recipe = search.run.recipe
     seed = recipe.evaluation.seed
     if len(kids) < MIN_SCALES:
         return []
     vertex = fitted_scale(tuple(kids), tuple(kids.values()), seed=seed)
     if vertex is None:
         return []
-    chosen = chosen_measure(BEST_SCALE, 0.0, search, settings | {"seed": seed})
+    chosen = search.chosen_measure(BEST_SCALE, 0.0, first)
     # The reference follows from the data's resolution, which the protocol holds already: scales,
     # unlike distances, are compared between resolutions.
-    del chosen.protocol["reference_hash"]
+    protocol = {n: entry for n, entry in chosen.protocol.items() if n != "reference_hash"}
+    chosen = replace(chosen, protocol=protocol | {"seed": seed})
     per_side = [(value - 1) * SIDE / recipe.data.resolution for value in vertex]
     fits = {FITTED_SCALE: vertex, FITTED_GUIDANCE: per_side}
     if recipe.sampling.autoguided:  # the law is one of classifier-free guidance
@@ -254,26 +169,3 @@ def _fitted(
         replace(chosen, name=kind.name, value=value, low=low, high=high, interval_over="samples")
         for kind, (value, low, high) in fits.items()
     ]
-
-
-def rename_chosen(protocol: dict[str, Any], chosen: Sequence[str] = CHOSEN) -> dict[str, Any]:
-    """Record the entries that follow from the selection as ``chosen.ENTRY``."""
-    return {f"chosen.{n}" if n in chosen else n: value for n, value in protocol.items()}
-
-
-def _named(measure: Measure, place: MetricKind, protocol: dict[str, Any]) -> Measure:
-    return replace(measure, name=place(of=measure.metric).name, protocol=protocol)
-
-
-def reference_halves(reference: Features, seed: int) -> tuple[Features, Features]:
-    """Random halves of a reference: one for the search, one for the reported measures."""
-    order = permutation(len(reference), "subset", seed, "halves")
-    search_rows, report_rows = order.tensor_split(2)
-    return feature_subset(reference, search_rows), feature_subset(reference, report_rows)
-
-
-def feature_subset(features: Features, rows: Tensor) -> Features:
-    """Some rows of a reference, in order, with a hash of their own."""
-    rows = rows.sort().values
-    name = fingerprint({"of": features.image_hash, "rows": rows.tolist()})
-    return features.subset(rows, name)

@@ -21,8 +21,8 @@ from pippin.evaluation.runs.protocol import sample_seeds
 from pippin.images.folder import image_batches
 from pippin.rng import permutation
 from pippin.sampling.load import LoadedRun
-from pippin.sampling.sample import draw_into, sample_rows, sampling_protocol
-from pippin.sampling.sample_folder import SHOWN, make_room
+from pippin.sampling.sample import sampled_files, sampling_protocol
+from pippin.sampling.sample_folder import SHOWN
 
 
 def caption_samples(run: LoadedRun, place: Path) -> list[Path]:
@@ -30,12 +30,10 @@ def caption_samples(run: LoadedRun, place: Path) -> list[Path]:
 
     Samples of the same protocol that ``place`` holds already are reused. Returns their files.
     """
-    held_out, sampling = run.components.held_out_captions, run.recipe.sampling
+    held_out = run.components.held_out_captions
     assert held_out is not None
     seeds = sample_seeds(run.recipe, len(held_out.first))
-    make_room(place, sampling_protocol(run, sampling))
-    folder = draw_into(run, held_out.first, seeds, sampling, place, shown=SHOWN)
-    return [folder.file(row) for row in sample_rows(run, held_out.first, seeds)]
+    return sampled_files(run, held_out.first, seeds, place, clear=True, shown=SHOWN)
 
 
 def alignment_measures(

@@ -59,8 +59,8 @@ from pippin.rng import permutation
 from pippin.runs.folder import RunFolder
 from pippin.runs.provenance import data_protocol
 from pippin.sampling.load import LoadedRun, untrained_run
-from pippin.sampling.sample import draw_into, sample_rows, sampling_protocol
-from pippin.sampling.sample_folder import SHOWN, SampleFolder, make_room, remove_samples
+from pippin.sampling.sample import sample_rows, sampled_files, sampling_protocol
+from pippin.sampling.sample_folder import SHOWN, SampleFolder, remove_samples
 from pippin.system.lock import folder_lock
 from pippin.system.text import print_above_progress
 from pippin.types import Prompt
@@ -277,15 +277,13 @@ def _quality(
 
     With held-out and training images, also the memorisation measures.
     """
-    config, sampling = run.recipe.evaluation, run.recipe.sampling
-    content = sampling_protocol(run, sampling)
-    make_room(place, content)
+    config = run.recipe.evaluation
     prompts = evaluation_prompts(run, config.num_samples)
     seeds = sample_seeds(run.recipe, config.num_samples)
-    folder = draw_into(run, prompts, seeds, sampling, place, shown=SHOWN)
-    files = [folder.file(row) for row in sample_rows(run, prompts, seeds)]
+    files = sampled_files(run, prompts, seeds, place, clear=True, shown=SHOWN)
     meter = ImageMeter(image_metrics())
     features = extract(extractor, meter.watch(image_batches(files, config.batch_size)))
+    content = sampling_protocol(run, run.recipe.sampling)
     extra = {**content, "labels": "as often as in training"}
     measures = reference.compare(features, config, subject)
     measures += meter.measures(seed=config.seed, subject=subject)

@@ -18,8 +18,8 @@ from pippin.evaluation.runs.protocol import sample_seeds
 from pippin.images.folder import image_batches
 from pippin.rng import permutation
 from pippin.sampling.load import LoadedRun
-from pippin.sampling.sample import draw_into, sample_rows, sampling_protocol
-from pippin.sampling.sample_folder import SHOWN, make_room
+from pippin.sampling.sample import sampled_files, sampling_protocol
+from pippin.sampling.sample_folder import SHOWN
 from pippin.types import Images, Prompt
 
 
@@ -75,10 +75,8 @@ def _samples(
         source.label(index) if kind == CLASS else source.captions(index)[kind]
         for index in range(count)
     ]
-    seeds, sampling = sample_seeds(run.recipe, count), run.recipe.sampling
-    make_room(place, sampling_protocol(run, sampling))
-    folder = draw_into(run, prompts, seeds, sampling, place, shown=SHOWN)
-    files = [folder.file(row) for row in sample_rows(run, prompts, seeds)]
+    seeds = sample_seeds(run.recipe, count)
+    files = sampled_files(run, prompts, seeds, place, clear=True, shown=SHOWN)
     return image_batches(files, run.recipe.evaluation.batch_size)
 
 

@@ -29,8 +29,8 @@ from pippin.images.folder import image_batches
 from pippin.rng import permutation
 from pippin.runs.folder import RunFolder
 from pippin.sampling.load import LoadedRun
-from pippin.sampling.sample import draw_into, sample_rows, sampling_protocol
-from pippin.sampling.sample_folder import SHOWN, make_room
+from pippin.sampling.sample import sampled_files, sampling_protocol
+from pippin.sampling.sample_folder import SHOWN
 from pippin.system.lock import folder_lock
 from pippin.system.text import print_above_progress
 from pippin.types import Images
@@ -170,11 +170,9 @@ def _check_images(run: LoadedRun, dataset: CaptionedImages) -> None:
 
 
 def _draw(run: LoadedRun, captions: Sequence[str], place: Path) -> list[Path]:
-    """Sample one image per caption, seed k with caption k, in whole batches."""
-    sampling, seeds = run.recipe.sampling, sample_seeds(run.recipe, len(captions))
-    make_room(place, sampling_protocol(run, sampling))
-    folder = draw_into(run, captions, seeds, sampling, place, shown=SHOWN)
-    return [folder.file(row) for row in sample_rows(run, captions, seeds)]
+    """Sample one image per caption, each with a seed of its own, in whole batches."""
+    seeds = sample_seeds(run.recipe, len(captions))
+    return sampled_files(run, captions, seeds, place, clear=True, shown=SHOWN)
 
 
 def _resized(files: Sequence[Path], batch_size: int, resolution: int) -> Iterator[Images]:

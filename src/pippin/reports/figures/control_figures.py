@@ -23,7 +23,7 @@ from pippin.reports.figures.curves import (
     single_values,
     to_svg,
 )
-from pippin.reports.report_data import Source
+from pippin.reports.report_source import Source
 
 Runs = dict[tuple[str, int], dict[float, dict[MetricKind, float]]]
 """(arm, seed) -> scale of control guidance -> drift and effect."""

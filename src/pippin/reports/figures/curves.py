@@ -14,7 +14,8 @@ from pippin.reports.figures.loss_words import (
     held_out_loss_words,
     training_loss_words,
 )
-from pippin.reports.report_data import Run, Source
+from pippin.reports.inline import figure_html
+from pippin.reports.report_source import Run, Source
 
 COLOURS = 6
 """Number of distinct colours of arms: ``--arm-0`` ... in report.css."""
@@ -61,8 +62,6 @@ class Figure:
 
     def _repr_html_(self) -> str:
         """The figure in a notebook."""
-        from pippin.reports.inline import figure_html
-
         return figure_html(self)
 
     @property

@@ -16,7 +16,7 @@ from pippin.evaluation.control_words import control_label
 from pippin.evaluation.metric_registry import find_metric
 from pippin.reports.figures.prompts import prompt_texts
 from pippin.reports.page import ABSENT, EmbeddedImage, ImageEmbedder
-from pippin.reports.report_data import Run, Source
+from pippin.reports.report_source import Run, Source
 from pippin.runs.folder import RunFolder
 from pippin.system.files import read_regular
 from pippin.system.formats import parse_json

@@ -9,7 +9,7 @@ from typing import TypeVar
 from pippin.reports.figures.gallery import Frame, manifest
 from pippin.reports.figures.prompts import prompt_texts
 from pippin.reports.page import ImageEmbedder
-from pippin.reports.report_data import Run
+from pippin.reports.report_source import Run
 from pippin.runs.folder import RunFolder
 
 T = TypeVar("T")
@@ -55,11 +55,11 @@ def previews(run: Run, embedder: ImageEmbedder, *, of_text: bool) -> Previews | 
     )
 
 
-def evenly_spaced(items: Sequence[T], count: int = SHOWN) -> Sequence[T]:
-    """At most ``count`` items in their order, the first and the last among them."""
-    if len(items) <= count:
+def evenly_spaced(items: Sequence[T]) -> Sequence[T]:
+    """At most :data:`SHOWN` items in their order, the first and the last among them."""
+    if len(items) <= SHOWN:
         return items
-    return [items[round(index * (len(items) - 1) / (count - 1))] for index in range(count)]
+    return [items[round(index * (len(items) - 1) / (SHOWN - 1))] for index in range(SHOWN)]
 
 
 def _rows(folder: Path) -> list[dict[str, object]]:

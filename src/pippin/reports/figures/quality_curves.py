@@ -16,7 +16,7 @@ from pippin.reports.figures.curves import (
     single_values,
     to_svg,
 )
-from pippin.reports.report_data import Run, Source
+from pippin.reports.report_source import Run, Source
 
 TITLES = {
     "kid": ("KID while training", "kernel distance of samples from real images; lower is better"),

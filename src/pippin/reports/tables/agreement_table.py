@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 from pippin.evaluation.metric_registry import find_metric
-from pippin.reports.report_data import Source
+from pippin.reports.report_source import Source
 from pippin.reports.tables.contrast_table import TONES, ClaimLine
 from pippin.reports.tables.results_table import series_of, split_by_protocol
 from pippin.studies.agreement import RankAgreement, Ranking

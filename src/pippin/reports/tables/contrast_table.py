@@ -7,7 +7,7 @@ from typing import Literal
 
 from pippin.evaluation.control_words import control_label
 from pippin.evaluation.metric_registry import find_metric
-from pippin.reports.report_data import Source
+from pippin.reports.report_source import Source
 from pippin.reports.tables.results_table import real_mean, series_of, split_by_protocol
 from pippin.studies.claims import Verdict
 from pippin.studies.contrast_verdict import ContrastResult, contrast_results

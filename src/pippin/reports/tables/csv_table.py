@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 
 from pippin.evaluation.metric_registry import find_metric
-from pippin.reports.report_data import Source
+from pippin.reports.report_source import Source
 from pippin.reports.tables.contrast_table import contrast_label
 from pippin.reports.tables.results_table import (
     Line,

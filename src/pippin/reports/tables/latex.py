@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 from pippin.reports.output_file import LATEX_HEAD
-from pippin.reports.report_data import Source
+from pippin.reports.report_source import Source
 from pippin.reports.tables.agreement_table import AGREEMENT_HEADS
 from pippin.reports.tables.contrast_table import ClaimLine
 from pippin.reports.tables.results_table import ABSENT, Cell, Line, nearest_note

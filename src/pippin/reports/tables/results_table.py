@@ -13,7 +13,7 @@ from typing import Any
 from pippin.evaluation.metric import Metric
 from pippin.evaluation.metric_registry import find_metric
 from pippin.reports.headings import HEADINGS
-from pippin.reports.report_data import Source
+from pippin.reports.report_source import Source
 from pippin.reports.tables.table_lines import (
     ABSENT,
     ARROWS,

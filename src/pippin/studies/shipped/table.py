@@ -6,9 +6,9 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from pippin.config import ConfigError, suggest_names
+from pippin.config import ConfigError
 from pippin.data.config import ImagesConfig, OpenMojiConfig
-from pippin.plugins import load_plugins
+from pippin.plugins import find_registered
 from pippin.recipes import openmoji
 from pippin.studies.shipped.architectures import architectures_study, text_architectures_study
 from pippin.studies.shipped.control import (
@@ -211,15 +211,13 @@ def get_study(name: str, seeds: tuple[int, ...] = (), scale: ScaleName | None = 
     Raises:
         ConfigError: no such study, or not at this scale; the message says what is available.
     """
-    if name not in STUDIES:
-        load_plugins()
-    if name not in STUDIES:
-        near = suggest_names(name, STUDIES)
-        raise ConfigError(
-            f"no study {name!r}{near}; `pippin study list` lists all; type --import MODULE for "
-            "the module that adds a study of your own"
-        )
-    shipped = STUDIES[name]
+    shipped = find_registered(
+        STUDIES,
+        name,
+        f"no study {name!r}",
+        "`pippin study list` lists all; type --import MODULE for the module that adds a study of "
+        "your own",
+    )
     scale = scale or shipped.scales[0]
     if scale not in shipped.scales:
         raise ConfigError(

@@ -40,11 +40,6 @@ def gamma_of(sigma_rel: float) -> float:
     return max(0.0, float(roots.real.max()))
 
 
-def sigma_rel_of(gamma: float) -> float:
-    """Standard deviation of the profile of an exponent, relative to its length."""
-    return math.sqrt((gamma + 1) / (gamma + 3)) / (gamma + 2)
-
-
 @dataclass(frozen=True)
 class Profile:
     """Profile of an average."""

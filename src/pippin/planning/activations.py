@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory of a training run: saved activations, and the states of weights and optimizer."""
+"""Memory of saved activations: what the denoiser keeps from forward to backward."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,37 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from pippin.conditioning.config import ConditioningConfig, TextSemantic
-from pippin.control import Size
-from pippin.data.config import ImagesConfig, NoDataConfig, OpenMojiConfig, ShapesConfig
-from pippin.data.views.crop import whole_image
+from pippin.conditioning.config import ConditioningConfig
 from pippin.denoisers.config import DenoiserConfig
-from pippin.evaluation.metrics.cost import meta_model, trial_outputs
+from pippin.evaluation.metrics.cost import trial_outputs
 from pippin.evaluation.metrics.shape_memo import ShapeMemo
-from pippin.model import LatentDenoiser, sampled_parameters
-from pippin.recipes.recipe import Recipe, Shape, latent_layout
+from pippin.model import LatentDenoiser
+from pippin.planning.states import training_model
 from pippin.training.blocks import checkpoint_blocks
-from pippin.training.config import TrainConfig
-from pippin.training.muon import ITERATIONS, Muon
-from pippin.training.optimizer import build_optimizers, state_bytes
 from pippin.training.repa.config import NO_REPA, RepaConfig
-from pippin.training.repa.projector import add_projector, planned_width
-from pippin.types import stack_controls
-
-
-def training_model(
-    conditioning: ConditioningConfig,
-    denoiser: DenoiserConfig,
-    num_classes: int,
-    channels: int,
-    repa: RepaConfig,
-) -> LatentDenoiser:
-    """:func:`pippin.evaluation.metrics.cost.meta_model` with the projector that training adds."""
-    model = meta_model(conditioning, denoiser, num_classes, channels)
-    if repa.enabled:
-        with torch.device("meta"):
-            add_projector(model, repa, planned_width(repa), None)
-    return model
 
 
 class Activations(NamedTuple):
@@ -221,129 +198,3 @@ class _Attention(torch.autograd.Function):
         sums = query.new_empty(batch, heads, tokens, dtype=torch.float32)  # log-sum-exp of softmax
         ctx.save_for_backward(query, key, value, result, sums, mask)
         return result
-
-
-IMAGENET_CLASSES = 1000
-IMAGENET_IMAGES = 1_281_167
-"""Training images of ILSVRC 2012 (Russakovsky et al. 2015, arXiv 1409.0575)."""
-CC12M_IMAGES = 12_423_374
-"""Pairs of the published list of Conceptual 12M (Changpinyo et al. 2021, arXiv 2102.08981)."""
-FP32 = 4
-"""Bytes per number: weights, gradients, optimizer and EMA are fp32 at every precision."""
-
-
-class States(NamedTuple):
-    """Bytes of one full copy of each state, and the optimizer's FLOPs in a step."""
-
-    weights: int
-    gradients: int
-    optimizer: int
-    ema: int
-    optimizer_flops: int
-    """FLOPs of Muon's matrix products; elementwise work is left out."""
-
-    @property
-    def checkpoint(self) -> int:
-        """Bytes of a checkpoint: weights, EMA, optimizer."""
-        return self.weights + self.ema + self.optimizer
-
-
-def training_states(model: LatentDenoiser, train: TrainConfig) -> States:
-    """Estimate the states of training a model.
-
-    Every EMA is as large as the weights, without those of a projector.
-
-    Args:
-        model: built by :func:`training_model`.
-        train: configuration of optimizers and averages.
-    """
-    parameters = FP32 * sum(p.numel() for p in model.parameters())
-    buffers = sum(b.numel() * b.element_size() for b in model.buffers())
-    optimizer = flops = 0
-    for member in build_optimizers(model, train):
-        optimizer += state_bytes(member)
-        if isinstance(member, Muon):
-            owned = [p for group in member.param_groups for p in group["params"]]
-            flops += sum(orthogonalise_flops(p.shape[0], p.numel() // p.shape[0]) for p in owned)
-    return States(
-        weights=parameters + buffers,
-        gradients=parameters,
-        optimizer=optimizer,
-        ema=FP32 * sum(p.numel() for _, p in sampled_parameters(model)) * len(train.averages),
-        optimizer_flops=flops,
-    )
-
-
-def orthogonalise_flops(rows: int, columns: int) -> int:
-    """FLOPs of :func:`pippin.training.muon.orthogonalise` on a GPU, where ``train.muon_gram`` has
-    no effect: with m the smaller side and n the other, an iteration multiplies (m, n) (n, m),
-    (m, m) (m, m) and (m, m) (m, n)."""
-    m, n = sorted((rows, columns))
-    return ITERATIONS * (4 * m * m * n + 2 * m * m * m)
-
-
-def num_classes_of(recipe: Recipe) -> int:
-    """Number of classes: OpenMoji's groups, those of shapes, a converted model's classes, or
-    ImageNet's where the data settings do not say."""
-    if isinstance(recipe.data, NoDataConfig):
-        return recipe.data.num_classes
-    if isinstance(recipe.data, OpenMojiConfig):
-        from pippin.data.sources.openmoji import CLASSES
-
-        return len(CLASSES)
-    if isinstance(recipe.data, ShapesConfig):
-        from pippin.data.sources.shapes.shapes_source import ShapesSource
-
-        return len(ShapesSource(recipe.data, "train").class_names)
-    return IMAGENET_CLASSES
-
-
-def num_training_images(recipe: Recipe) -> int | None:
-    """Number of training images of OpenMoji and of shapes; ImageNet's for recipes that follow a
-    paper, or CC12M's where they read text; None where it is unknown."""
-    if isinstance(recipe.data, OpenMojiConfig):
-        from pippin.data.sources.openmoji import OpenMojiSource
-
-        return len(OpenMojiSource(recipe.data, "train"))
-    if isinstance(recipe.data, ShapesConfig):
-        return recipe.data.images
-    if not isinstance(recipe.data, ImagesConfig) or recipe.family not in ("paper", "published"):
-        return None
-    reads_text = isinstance(recipe.conditioning.semantic, TextSemantic)
-    count = CC12M_IMAGES if reads_text else IMAGENET_IMAGES
-    return min(count, recipe.data.max_pictures or count)
-
-
-def latent_bytes(recipe: Recipe, shape: Shape) -> int:
-    """Bytes of the latent cache per image: for each view the moments' means, their deviations
-    unless the encoder is deterministic, the control record, and three integers. 0 where nothing is
-    cached."""
-    if isinstance(recipe.data, NoDataConfig) or not recipe.cache.enabled:
-        return 0
-    item = torch.empty((), dtype=getattr(torch, recipe.cache.dtype)).element_size()
-    control = stack_controls([whole_image(Size(256, 256))]).values()
-    channels, height, width = shape
-    num_moments = 2 if latent_layout(recipe).has_variance else 1
-    view = num_moments * channels * height * width * item + sum(x.nbytes for x in control) + 3 * 8
-    return recipe.data.views * view
-
-
-def feature_bytes(recipe: Recipe, shape: Shape) -> int:
-    """Bytes of the cache of REPA's features per image: for each view one float16 vector a token,
-    and two integers. 0 where there are none."""
-    repa = recipe.train.repa
-    if isinstance(recipe.data, NoDataConfig) or not repa.enabled:
-        return 0
-    tokens = shape[1] * shape[2] // recipe.denoiser.side_multiple**2
-    return recipe.data.views * (tokens * planned_width(repa) * torch.float16.itemsize + 2 * 8)
-
-
-def text_bytes(recipe: Recipe) -> int:
-    """Bytes of the caption cache per image, if no two images share a caption: for each kind of
-    caption tokens, mask, truncation flag and, where the model reads it, the pooled vector."""
-    semantic = recipe.conditioning.semantic
-    if not isinstance(semantic, TextSemantic):
-        return 0
-    item = torch.empty((), dtype=getattr(torch, recipe.text.dtype)).element_size()
-    tokens = semantic.num_tokens * ((semantic.token_features or 0) * item + 1)
-    return len(recipe.text.captions) * (tokens + 1 + (semantic.pooled_features or 0) * item)
