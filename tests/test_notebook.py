@@ -149,9 +149,9 @@ def test_all_cells_run_at_toy_size(cells, tmp_path):
     kinds = [kind for kind, _ in shown if kind != "NoneType"]
     assert kinds == [
         *("LoadedRun", "ImageDisplay", "ImageDisplay"),
-        *("Summary", "Source", "Figure", "ImageDisplay", "PosixPath"),
+        *("Summary", "DisplayedSource", "Figure", "ImageDisplay", "PosixPath"),
     ]
     html = dict(zip(kinds, [text for kind, text in shown if kind != "NoneType"], strict=True))
     assert "finished" in html["Summary"] and "failed" not in html["Summary"]
-    assert "KID-efflite0" in html["Source"] and html["ImageDisplay"].count("<img") == 8
+    assert "KID-efflite0" in html["DisplayedSource"] and html["ImageDisplay"].count("<img") == 8
     assert (tmp_path / "study" / "report.html").is_file()

@@ -68,8 +68,8 @@ def unit_values(name: str, control: ControlBatch) -> Float[Tensor, "batch parts"
         value = control[name].float()
     if field.relative_to is not None:
         value = value / control[field.relative_to]
-    outside = ~((value >= field.low) & (value <= field.high))  # NaN too
-    if not torch.compiler.is_compiling() and bool(outside.any()):
+    inside = (value >= field.low) & (value <= field.high)  # false for NaN
+    if not torch.compiler.is_compiling() and not bool(inside.all()):
         raise ValueError(
             f"control {name!r} must lie in [{field.low}, {field.high}] ({field.unit}); "
             f"got {_range_text(value)}"

@@ -19,6 +19,7 @@ from pippin.encoders.config import TextConfig
 from pippin.evaluation.runs import zero_shot
 from pippin.evaluation.runs.evaluate import evaluate_run
 from pippin.reports.report import render_report
+from pippin.sampling import sample
 from pippin.sampling.load import load_run
 from pippin.sampling.sample_folder import SampleFolder, read_manifest
 from pippin.training.train import train
@@ -206,11 +207,11 @@ def test_the_presets_seeds_depend_on_the_training_seed_where_all_others_do(
     evaluation = replace(run.recipe.evaluation, seed_from_training=from_training)
     run = replace(run, recipe=replace(run.recipe, seed=2, evaluation=evaluation))
 
-    def draw_into(run, prompts, seeds, sampling, place, *, shown):
+    def draw_into(run, prompts, seeds, sampling, place, **settings):
         drawn.extend(seeds)
         return SampleFolder(place, {})
 
-    monkeypatch.setattr(zero_shot, "draw_into", draw_into)
+    monkeypatch.setattr(sample, "draw_into", draw_into)
     files = zero_shot._draw(run, ["a red car", "a blue car"], tmp_path / "samples")
     assert drawn == [first, first + 1]
     assert [int(file.name.split("-")[1]) for file in files] == drawn
