@@ -35,6 +35,7 @@ from pippin.studies.shipped.table import STUDIES, get_study
 RESULTS = sorted(one.parent for one in Path(__file__).parents[3].glob("results/*/study.json"))
 NEWER = {
     "blocks",
+    "few-steps",
     "guidance-apart",
     "late-control",
     "positions",
