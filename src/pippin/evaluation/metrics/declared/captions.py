@@ -5,6 +5,7 @@
 from pippin.evaluation.metric import Metric, MetricKind
 from pippin.evaluation.metric_parameters import SHUFFLED, Number
 from pippin.evaluation.metric_registry import ship_metric
+from pippin.evaluation.metrics.declared.shuffled import higher_unless_shuffled
 
 
 def _clip_words(metric: Metric) -> str:
@@ -21,7 +22,7 @@ CLIP_SCORE = ship_metric(
         name="CLIP score{shuffled}",
         group="samples",
         unit="100 cos",
-        better=lambda metric: "neither" if metric.value("shuffled") else "higher",
+        better=higher_unless_shuffled,
         leads=lambda metric: not metric.value("shuffled"),
         needs=("clip",),
         parameters={"shuffled": SHUFFLED},
@@ -33,7 +34,7 @@ CAPTION_RECALL = ship_metric(
         name="caption R@{at}{shuffled}",
         group="other",
         unit="share",
-        better=lambda metric: "neither" if metric.value("shuffled") else "higher",
+        better=higher_unless_shuffled,
         leads=True,
         part="alignment",
         parameters={"at": Number(examples=(1, 5, 10)), "shuffled": SHUFFLED},

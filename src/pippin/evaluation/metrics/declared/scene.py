@@ -5,6 +5,10 @@
 from pippin.evaluation.metric import Metric, MetricKind
 from pippin.evaluation.metric_parameters import SHUFFLED, Choice, Suffix
 from pippin.evaluation.metric_registry import ship_metric
+from pippin.evaluation.metrics.declared.shuffled import (
+    higher_unless_shuffled,
+    with_chance_level,
+)
 
 _STATED = {
     "colour": "the colours",
@@ -23,9 +27,7 @@ def _words(metric: Metric) -> str:
     captions = metric.value("captions")
     text = f"Share of samples that show {_STATED[metric.value('attribute')]} that their caption"
     text += " or class states" + (f", for {captions} captions" if captions else "")
-    return text + (
-        ", with shuffled captions: the chance level." if metric.value("shuffled") else "."
-    )
+    return with_chance_level(text, metric)
 
 
 ACCURACY = ship_metric(
@@ -33,7 +35,7 @@ ACCURACY = ship_metric(
         name="accuracy {attribute}{captions}{shuffled}",
         group="samples",
         unit="share",
-        better=lambda metric: "neither" if metric.value("shuffled") else "higher",
+        better=higher_unless_shuffled,
         leads=lambda metric: not metric.value("captions") and not metric.value("shuffled"),
         part="scene",
         parameters={
@@ -64,9 +66,7 @@ def _task_words(metric: Metric) -> str:
         text = "Mean of the accuracies in the six tasks of GenEval, read exactly from shapes"
     else:
         text = f"Share of samples that show {TASKS[task]}, of those whose caption states it"
-    return text + (
-        ", with shuffled captions: the chance level." if metric.value("shuffled") else "."
-    )
+    return with_chance_level(text, metric)
 
 
 TASK_ACCURACY = ship_metric(
@@ -74,7 +74,7 @@ TASK_ACCURACY = ship_metric(
         name="task accuracy {task}{shuffled}",
         group="samples",
         unit="share",
-        better=lambda metric: "neither" if metric.value("shuffled") else "higher",
+        better=higher_unless_shuffled,
         leads=lambda metric: metric.value("task") == "mean" and not metric.value("shuffled"),
         part="scene",
         parameters={"task": Choice(examples=(*TASKS, "mean")), "shuffled": SHUFFLED},

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Metrics of captions whose floor, with captions shuffled among the images, is a metric too."""
+
+from pippin.evaluation.metric import Better, Metric
+
+
+def higher_unless_shuffled(metric: Metric) -> Better:
+    """Direction of the metric; the floor has none."""
+    return "neither" if metric.value("shuffled") else "higher"
+
+
+def with_chance_level(text: str, metric: Metric) -> str:
+    """The sentence, which says so where it is about the floor."""
+    return text + (
+        ", with shuffled captions: the chance level." if metric.value("shuffled") else "."
+    )
