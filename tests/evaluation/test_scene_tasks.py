@@ -139,6 +139,16 @@ def test_measures_of_tasks():
     assert all(m.better == "higher" and m.protocol == {"a": 1} for m in result)
 
 
+def test_the_mean_needs_two_scenes_of_each_task():
+    """One scene has no spread: its interval would have width 0."""
+    things = [("red", "circle")], [("red", "circle"), ("blue", "star")]
+    for scenes, measured in ((1, False), (2, True)):
+        readings = {"long": [shown(*one) for one in things for _ in range(scenes)]}
+        statements = {"long": [one for one in (ONE, TWO) for _ in range(scenes)]}
+        result = task_measures(readings, statements, subject="arm", protocol={})
+        assert ("task accuracy mean" in {measure.name for measure in result}) == measured
+
+
 def test_the_mean_needs_all_tasks_and_the_floor_exchanges_statements():
     readings = {"short": [shown(("red", "circle")), shown(("blue", "star"))]}
     statements = {"short": [ONE, stated(("blue", "star"))]}

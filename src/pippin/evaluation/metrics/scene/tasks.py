@@ -81,8 +81,8 @@ def task_measures(
     order: Int[Tensor, " scenes"] | None = None,
     protocol: Mapping[str, Any],
 ) -> list[Measure]:
-    """Accuracy in each task that a caption poses, with Wilson's interval over scenes; and, if all
-    are posed, their mean with a jackknife interval over scenes.
+    """Accuracy in each task that a caption poses, with Wilson's interval over scenes; and, if two
+    scenes pose each, their mean with a jackknife interval over scenes.
 
     Args:
         readings: kind of caption -> the reading of one image per scene.
@@ -107,7 +107,7 @@ def task_measures(
         for task, row in zip(TASKS, shares, strict=True)
         if not row.isnan().all()
     ]
-    if len(measures) == len(TASKS):
+    if bool(((~shares.isnan()).sum(1) > 1).all()):
         jackknife = mean_of_tasks(shares)
         low, high = jackknife.interval(0, 1)
         measures.append(
@@ -138,11 +138,9 @@ def mean_of_tasks(shares: Float[Tensor, "tasks scenes"]) -> Jackknife:
 
     Args:
         shares: share of correct images of a scene, 0 to 1; NaN where it does not pose the task.
-            Each task is posed by two scenes or more; of one posed by a single scene, that scene
-            stays in.
+            Two scenes or more pose each task.
     """
     posed = ~shares.isnan()
     counts, sums = posed.sum(1, keepdim=True), shares.nansum(1, keepdim=True)
-    without = posed & (counts > 1)
-    means = (sums - shares.nan_to_num() * without) / (counts - without.long())
+    means = (sums - shares.nan_to_num()) / (counts - posed.long())
     return Jackknife(value=float((sums / counts).mean()), leave_one_out=means.mean(0))
