@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models of the hub's cache in offline mode; a local server stands for the hub."""
 
+import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -9,12 +10,14 @@ import pytest
 
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.hub import model_folder
+from pippin.encoders.hub_files import list_cached
 from pippin.encoders.snapshots import SnapshotError, find_snapshot
 from pippin.encoders.source import find_autoencoder
 from pippin.system.offline import LIBRARY_SWITCHES, SWITCH
 
 NAME = "someone/model"
 COMMIT = "0" * 40
+PATTERNS = (("*.json", "*.safetensors"),)
 
 
 class _Hub(BaseHTTPRequestHandler):
@@ -118,3 +121,17 @@ def test_a_name_that_no_model_can_have_is_refused_as_such(hub, monkeypatch):
     monkeypatch.setenv(SWITCH, "1")
     with pytest.raises(SnapshotError, match=r"could not be downloaded \(.*no name"):
         find_snapshot("no name !", ["*.json"])
+
+
+def test_a_damaged_index_of_weights_is_named(hub, tmp_path):
+    index, shards = "model.safetensors.index.json", ["1.safetensors", "2.safetensors"]
+    snapshot = cache(tmp_path, ["config.json", index, shards[0]])
+    with pytest.raises(SnapshotError, match=r"is damaged in .*index\.json .*weight_map"):
+        list_cached(NAME, None, PATTERNS, tmp_path / "cache")
+    names = json.dumps({"weight_map": dict(zip("ab", shards, strict=True))})
+    (snapshot / index).write_text(names)
+    with pytest.raises(SnapshotError, match="is not complete in"):
+        list_cached(NAME, None, PATTERNS, tmp_path / "cache")
+    (snapshot / shards[1]).write_bytes(b"")
+    listed = list_cached(NAME, None, PATTERNS, tmp_path / "cache")
+    assert {file.name for file in listed.files} == {"config.json", index, *shards}

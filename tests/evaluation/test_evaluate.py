@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -137,3 +138,19 @@ def test_what_depends_on_the_reference_alone_is_computed_once_and_changes_no_bit
         assert cached["coverage"].value == direct_prdc.coverage.value
         assert cached["density"].value == direct_prdc.density.value
     assert counts == ["unbiased_within", "squared_radii"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "interval"),
+    [
+        ({}, True),
+        ({"kid_subsets": 1}, False),
+        ({"kid_subset_size": 1000}, False),  # each subset is the whole of both sets
+    ],
+)
+def test_kid_over_subsets_has_an_interval_where_they_differ(reference, settings, interval):
+    measure = by_name(compare(reference, reference, replace(CONFIG, **settings)))[
+        "KID-efflite0 subsets"
+    ]
+    assert (measure.low is not None) == (measure.high is not None) == interval
+    assert measure.interval_over == ("subsets" if interval else "none")

@@ -136,6 +136,8 @@ def test_measures_of_tasks():
     colours, counting = by_name["task accuracy colours"], by_name["task accuracy counting"]
     assert (colours.n, counting.n, by_name["task accuracy mean"].n) == (2, 4, 4)
     assert (colours.low, colours.high) == wilson_interval(0.5, 2)
+    mean = by_name["task accuracy mean"]
+    assert 0 <= mean.low < mean.value < mean.high == 1
     assert all(m.better == "higher" and m.protocol == {"a": 1} for m in result)
 
 

@@ -127,6 +127,25 @@ def test_markdown_puts_contrasts_first_and_the_rest_without_verdict(folder):
     assert "coverage" not in columns
 
 
+def test_the_level_of_most_differences_is_that_of_the_table(study, execute, measure, tmp_path):
+    """The first column lacks a seed, and says so in its cell."""
+
+    def run(recipe, folder):
+        measures = [one for one in execute(recipe, folder) if one.name != "drift"]
+        drift = measure("drift", 0.1 - 0.01 * recipe.seed)
+        return [*measures, *([drift] if recipe.seed < 2 else []), measure("coverage", 0.5)]
+
+    first, second = study.arms()
+    claims = [
+        difference(first, second, metric, name=metric, claim="It differs.", predicted="negative")
+        for metric in ("drift", "effect", "coverage")
+    ]
+    run_study(replace(study, contrasts=tuple(claims)), tmp_path, run, lambda text: None)
+    text = markdown(open_source(tmp_path))
+    assert "\n- Δ: 95 % interval, 3 seeds.\n" in text
+    assert "Δ: 95 % interval, 2 seeds" not in text
+
+
 def test_no_note_explains_a_word_that_no_difference_has(folder, tmp_path):
     claims = open_source(folder)  # with sharpness, whose best value is that of real images
     assert "≈: the value nearest" in markdown(claims)

@@ -208,6 +208,18 @@ def test_evaluations_are_counted(solver, scales, interval, evaluations):
         ("sd", 1, {"log_snr_interval": (-3.0, 3.0)}, r"the 1 step lie at"),
         ("flow", 1, {"semantic_power": 4.0}, r"semantic_power 4 turns guidance off in the 1 step"),
         ("sd", 1, {"semantic_power": 4.0}, "semantic_power 4"),
+        (
+            "sd",
+            1,
+            {"semantic_power": 4.0, "log_snr_interval": (-1e3, 30.0)},
+            "semantic_power 4 turns",
+        ),
+        (
+            "sd",
+            10,
+            {"semantic_power": 4.0, "log_snr_interval": (20.0, 30.0)},
+            "holds no step",
+        ),
         ("sd", 10, {"log_snr_interval": (-3.0, 3.0)}, None),
         ("flow", 2, {"semantic_power": 4.0}, None),
         ("flow", 1, {}, None),
@@ -218,9 +230,9 @@ def test_guidance_that_never_acts_says_why(schedule, steps, guidance, reason):
     guidance = GuidanceConfig(**{"semantic_scale": 4.0} | guidance)
     sampler = _sampler(schedule=schedule, prediction="v", steps=steps, guidance=guidance)
     if reason is None:
-        assert sampler.unguided is None
+        assert sampler.unguided_reason is None
     else:
-        assert re.search(reason, sampler.unguided)
+        assert re.search(reason, sampler.unguided_reason)
 
 
 def test_the_network_is_fed_float32_times_one_a_row():

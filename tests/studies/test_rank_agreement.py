@@ -141,7 +141,7 @@ def test_verdicts_follow_from_the_interval(low, high, verdict):
 def test_an_agreement_that_is_shown_and_too_small_is_said_to_be_both():
     assert judge(0.1, 0.4, 0.5) == (
         "not supported",
-        "The rankings agree, but by less than counts (0.5).",
+        "The rankings agree, but the correlation is below the smallest that counts (0.5).",
     )
     assert "whole interval is below" in judge(-0.2, 0.4, 0.5)[1]
 

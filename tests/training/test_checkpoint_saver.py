@@ -42,7 +42,9 @@ def slow(monkeypatch):
 
 
 @pytest.mark.parametrize(("size", "parallel"), [(1, "ddp"), (2, "ddp"), (2, "fsdp")])
-def test_the_bytes_equal_those_of_synchronous_saving(size, parallel, tmp_path):
+def test_the_bytes_equal_those_of_synchronous_saving(size, parallel, tmp_path, slow):
+    """Steps go on while a checkpoint is written: what it shares with them would change."""
+
     def run(world, at):
         settings = {"parallel": parallel, "ema_extra": (ShareHalfLife(share=0.3),), "images": 32}
         settings |= {"keep_checkpoints": 9, "checkpoint_every": 16}

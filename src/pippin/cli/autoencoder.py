@@ -184,11 +184,16 @@ def finish(command: TrainAutoencoderCommand, trainer: "AutoencoderTrainer") -> N
     from pippin.encoders.statistics import measure_affine
     from pippin.evaluation.reconstruction import reconstruction_figures
     from pippin.system.files import write_json
+    from pippin.system.weight_checks import is_finite
 
     network = trainer.ema_network()
     batches = AFFINE_IMAGES // command.train.batch_size + 1
     affine = measure_affine(network, islice(training_batches(command, 0), batches))
     half = command.half_precision and not command.train.representation.enabled
+    weights = network.state_dict().values()
+    if half and not all(is_finite(value, torch.float16) for value in weights):
+        half = False
+        print_text("note: weights beyond the range of float16: stored in float32", error=True)
     dtype = torch.float16 if half else torch.float32
     Autoencoder(network, affine).save(command.out, dtype=dtype)
     loaded = Autoencoder.from_folder(command.out)

@@ -4,6 +4,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import get_args
 
 from pippin.cli.imports import OPTION
 from pippin.cli.main import VERBS
@@ -213,7 +214,7 @@ def _commands(verb: str) -> Iterator[tuple[type, object]]:
     as ``--data.path`` and ``--data.kind`` choose among those of images."""
     from importlib import import_module
 
-    from pippin.data.config import DataConfig, ImagesConfig, OpenMojiConfig, ShapesConfig
+    from pippin.data.config import DataConfig
     from pippin.recipes.table import RECIPES
 
     first = next(iter(RECIPES.values()))()
@@ -225,7 +226,7 @@ def _commands(verb: str) -> Iterator[tuple[type, object]]:
         if "recipe" in fields:
             yield kind, kind(recipe=first)
         elif "data" in fields and fields["data"].type == DataConfig:
-            for images in (OpenMojiConfig, ImagesConfig, ShapesConfig):
+            for images in get_args(DataConfig):
                 yield kind, kind(data=images())
         else:
             yield kind, None

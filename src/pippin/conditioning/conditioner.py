@@ -135,7 +135,7 @@ class Conditioner(nn.Module):
 
     def _add_control(self, control: ControlConfig, width: int) -> None:
         """Add the embeddings of the control fields: one per group, or one for all."""
-        names = (*control.high, *control.low)
+        names = control.fields
         shared = control.embedding == "sdxl"
         self.micro_conditions = MicroConditions(names, width) if shared and names else None
         self.high, self.low = (

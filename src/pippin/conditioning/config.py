@@ -186,9 +186,14 @@ class ControlConfig(Config):
     """Probability that a single field is replaced by its null, in addition to the categorical
     drop."""
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Fields of both groups."""
+        return (*self.high, *self.low)
+
     def __post_init__(self) -> None:
         """Refuse unknown fields, and fields given twice or in both groups."""
-        names = (*self.high, *self.low)
+        names = self.fields
         unknown = [name for name in names if name not in CONTROL_FIELDS]
         if unknown:
             raise ConfigError(

@@ -81,7 +81,7 @@ def unit_values(name: str, control: ControlBatch) -> Float[Tensor, "batch parts"
 
 
 def _range_text(values: Tensor) -> str:
-    """Smallest and largest of some numbers, and whether one is none."""
+    """Range of the values, or the number of NaN."""
     if bool(values.isnan().any()):
         return f"NaN in {int(values.isnan().sum())} of {values.numel()} values"
     return f"values from {values.min().item()} to {values.max().item()}"

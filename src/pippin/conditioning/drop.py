@@ -21,7 +21,7 @@ def draw_keep(
         field_draws: one number per image and control field (high, then low) for ``field_drop``.
     """
     control, semantic = _categorical(config.drop, draws)
-    names = (*config.control.high, *config.control.low)
+    names = config.control.fields
     kept = field_draws >= config.control.field_drop
     return Keep(
         semantic=semantic, control=control, fields=dict(zip(names, kept.unbind(1), strict=True))

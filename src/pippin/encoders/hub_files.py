@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from pippin.encoders.snapshots import SnapshotError
-from pippin.system.files import file_digest, read_regular
-from pippin.system.formats import parse_json
+from pippin.system.files import file_digest
 from pippin.system.redaction import redact
+from pippin.system.weight_files import shards
 from pippin.system.weight_folders import INDEX
 
 Alternatives = tuple[tuple[str, ...], ...]
@@ -125,7 +125,7 @@ def list_cached(
     """Files of a model that a cache holds, without asking the hub; sizes are those of the cache.
 
     Raises:
-        SnapshotError: the cache holds no such model, or a part of it.
+        SnapshotError: the cache holds no such model, a part of it, or a damaged index.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -147,7 +147,11 @@ def list_cached(
         HubFile(name=file, num_bytes=(folder / file).stat().st_size, path=folder / file)
         for file in choose_files(names, alternatives)
     )
-    if not files or "config.json" not in names or _missing_shards(folder, files, names):
+    try:
+        missing = _missing_shards(folder, files, names)
+    except ValueError as error:
+        raise SnapshotError(f"is damaged in {cache}: {error}") from error
+    if not files or "config.json" not in names or missing:
         raise SnapshotError(f"is not complete in {cache}")
     return HubModel(name=name, revision=revision, commit=folder.name, files=files)
 
@@ -165,8 +169,7 @@ def _missing_shards(folder: Path, files: Sequence[HubFile], names: Sequence[str]
         match = INDEX.search(file.name)
         whole = file.name[: match.start()] + f".{match[1]}" if match else ""
         if match and whole not in names:
-            values = parse_json(read_regular(folder / file.name))
-            needed |= set(values["weight_map"].values())
+            needed |= {str(path.relative_to(folder)) for path in shards(folder / file.name)}
     return needed - set(names)
 
 

@@ -179,22 +179,25 @@ class Affine:
         """
         try:
             if MEAN_KEY in metadata and STD_KEY in metadata:
-                mean, std = parse_json(metadata[MEAN_KEY]), parse_json(metadata[STD_KEY])
+                mean, std = (
+                    [float(value) for value in parse_json(metadata[key])]
+                    for key in (MEAN_KEY, STD_KEY)
+                )
             else:
                 mean, std = _diffusers_statistics(config, channels)
-            counts = len(mean), len(std)
-            shift, scale = torch.tensor(mean), torch.tensor(std)
-        except (TypeError, ArithmeticError) as error:
+        except MissingStatisticsError:
+            raise
+        except (TypeError, ValueError, ArithmeticError) as error:
             raise ValueError(
                 f"latent statistics are damaged ({error}): means, deviations and scaling_factor "
                 f"must be numbers other than 0; {AGAIN}"
             ) from error
-        if counts != (channels, channels):
+        if (len(mean), len(std)) != (channels, channels):
             raise ValueError(
-                f"latent statistics of {counts[0]} means and {counts[1]} standard deviations do "
+                f"latent statistics of {len(mean)} means and {len(std)} standard deviations do "
                 f"not fit {channels} latent channels"
             )
-        return cls.from_statistics(shift, scale)
+        return cls.from_statistics(torch.tensor(mean), torch.tensor(std))
 
     def metadata(self) -> dict[str, str]:
         """Metadata that :meth:`from_weights` restores bit for bit."""
@@ -271,4 +274,4 @@ def _diffusers_statistics(
         )
     if mean is None or std is None:
         mean, std = [config.get("shift_factor") or 0.0] * channels, [1.0] * channels
-    return list(mean), [value / factor for value in std]
+    return [float(value) for value in mean], [float(value) / factor for value in std]

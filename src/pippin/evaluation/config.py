@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from pippin.config import Config, ConfigError
-from pippin.control import CONTROL_FIELDS, PROBED_CONTROLS, SMALLEST_SIDE
+from pippin.control import CONTROL_FIELDS, LARGEST_SIDE, PROBED_CONTROLS, SMALLEST_SIDE
 from pippin.data.config import ImagesConfig
 from pippin.settings.bounds import at_least
 from pippin.settings.marks import NOT_PROTOCOL, PROTOCOL_IF_CHANGED, protocol_as
@@ -80,8 +80,8 @@ class EvaluationConfig(Config):
     loss_log_snrs: tuple[float, ...] = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
     """Log-SNR grid of the held-out denoising loss."""
     held_out_images: int = field(default=2048, metadata=PROTOCOL_IF_CHANGED)
-    """Largest number of held-out images of the loss and the control profile: of more, a fixed
-    subset."""
+    """Largest number of held-out images of the loss and the control profile; larger sets are
+    measured on a fixed subset."""
     profile_log_snrs: tuple[float, ...] = field(
         default=(-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0),
         metadata=PROTOCOL_IF_CHANGED,
@@ -222,10 +222,11 @@ class EvaluationConfig(Config):
             )
         for name in ("size_curve", "requests"):
             sides = getattr(self, name)
-            if any(side < SMALLEST_SIDE for side in sides) or len(set(sides)) != len(sides):
+            within_range = all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in sides)
+            if not within_range or len(set(sides)) != len(sides):
                 raise ConfigError(
-                    f"evaluation.{name} must be different sides of {SMALLEST_SIDE} pixels or "
-                    f"more; got {sides}"
+                    f"evaluation.{name} must be different sides from {SMALLEST_SIDE} to "
+                    f"{LARGEST_SIDE} pixels, which control reads; got {sides}"
                 )
         if not 0 < self.matched_share <= 1:
             raise ConfigError(

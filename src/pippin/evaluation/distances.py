@@ -240,7 +240,8 @@ def _neighbour_measures(
 def _kernel_subset_measure(
     generated: Features, reference: Features, shared: dict[str, Any], config: EvaluationConfig
 ) -> Measure:
-    """KID as papers report it: the mean over subsets, with the spread of one subset."""
+    """KID as papers report it: the mean over subsets, with the spread of one subset; no interval
+    where all subsets are one."""
     size = min(config.kid_subset_size, len(generated), len(reference))
     estimates = subset_distances(
         generated.values,
@@ -250,12 +251,13 @@ def _kernel_subset_measure(
         seed=config.seed,
     )
     value, spread = float(estimates.mean()), float(estimates.std(correction=0))
+    varies = config.kid_subsets > 1 and size < max(len(generated), len(reference))
     return Measure.of(
         KID_SUBSETS(features=generated.extractor),
         value,
-        low=value - NORMAL_95 * spread,
-        high=value + NORMAL_95 * spread,
-        interval_over="subsets",
+        low=value - NORMAL_95 * spread if varies else None,
+        high=value + NORMAL_95 * spread if varies else None,
+        interval_over="subsets" if varies else "none",
         n=len(generated),
         protocol=shared
         | {"kid_subsets": config.kid_subsets, "kid_subset_size": size, "seed": config.seed},

@@ -212,7 +212,7 @@ def write_config(model: ModelSpec) -> tuple[str, dict[str, Any]]:
     """
     conditioning, model_class = model.conditioning, class_of(model.denoiser.kind)
     control = conditioning.control
-    fields = ", ".join((*control.high, *control.low))
+    fields = ", ".join(control.fields)
     require_supported(not fields, f"conditioning.control ({fields})")
     require_supported(not conditioning.interval, "conditioning.interval (MeanFlow)")
     if not model_class.has_qk_norm:

@@ -27,7 +27,8 @@ def meanflow_time_note(diffusion: DiffusionConfig, denoiser: DenoiserConfig) -> 
     if not diffusion.meanflow.enabled or denoiser.time_input == "data":
         return None
     option = denoiser.data_time_option
-    advice = f"set {option}" if option else "take a recipe with denoiser.kind dit, jit or ddt"
+    others = "take denoiser.kind jit, ddt, or dit with --denoiser.time-input data"
+    advice = f"set {option}" if option else others
     return (
         f"diffusion.meanflow.share is {diffusion.meanflow.share:g}, and denoiser {denoiser.kind} "
         "reads times in [0, 1000]: the derivative du/dt in its target is many times as large as "

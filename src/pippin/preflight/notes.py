@@ -8,7 +8,7 @@ from pippin.recipes.checks import recipe_notes
 from pippin.recipes.recipe import Recipe
 from pippin.system.device import resolve_device, slow_bf16_note
 
-DECLARED = "the study declares it, and a GPU or a CPU with them computes it faster"
+DECLARED = "the study fixes this setting; use a GPU, or a CPU with bf16 units"
 """Remedy for a setting that a study's protocol fixes."""
 
 

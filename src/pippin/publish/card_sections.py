@@ -74,7 +74,7 @@ def training_section(facts: CardFacts) -> list[str]:
 
 def _control(facts: CardFacts) -> list[str]:
     control = facts.trained.recipe.conditioning.control
-    return [*control.high, *control.low]
+    return list(control.fields)
 
 
 def _pairs(rules: Mapping[Any, Any]) -> str:

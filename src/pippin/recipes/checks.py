@@ -47,7 +47,7 @@ def recipe_failures(recipe: Recipe) -> list[ValueError]:
 
 
 def recipe_notes(recipe: Recipe) -> list[str]:
-    """Notes on settings that can be trained, and badly."""
+    """Notes on settings that are allowed but train badly."""
     note = meanflow_time_note(recipe.diffusion, recipe.denoiser)
     return [] if note is None else [note]
 
@@ -160,7 +160,7 @@ def _check_size_curve(recipe: Recipe) -> None:
 def _check_original_sizes(recipe: Recipe) -> None:
     """Refuse sizes of images that the model's control of the original size cannot read."""
     control, law = recipe.conditioning.control, getattr(recipe.data, "size_law", None)
-    if law is None or "original_size" not in (*control.high, *control.low):
+    if law is None or "original_size" not in control.fields:
         return
     if law.smallest < SMALLEST_SIDE or law.largest > LARGEST_SIDE:
         raise ConfigError(
@@ -177,7 +177,7 @@ def _check_augmentation(recipe: Recipe) -> None:
     if isinstance(data, NoDataConfig):
         return
     for field, (setting, value) in data.look.amounts().items():
-        if field in (*control.high, *control.low) and not value:
+        if field in control.fields and not value:
             raise ConfigError(
                 f"conditioning.control reads {field}, which is the same in every image while "
                 f"{setting} is 0: set it above 0, or leave the field out"

@@ -70,8 +70,7 @@ class Components(RunImages):
         super().__init__(recipe, console, located=located, training_record=training_record)
         check_recipe(self.located)
         self.builders = builders
-        self._warned_prompts: set[str] = set()
-        self._warned_lines: set[str] = set()
+        self._warned: set[str] = set()
         self.given_latents = latents
         """Assign it before anything is normalised."""
 
@@ -204,15 +203,15 @@ class Components(RunImages):
 
     def warn_truncated_prompts(self, cuts: Sequence[TruncatedCaption]) -> None:
         """Warn of prompts that are longer than the model reads, each of them once."""
-        new = [cut for cut in cuts if cut.caption not in self._warned_prompts]
-        self._warned_prompts |= {cut.caption for cut in new}
+        new = [cut for cut in cuts if cut.caption not in self._warned]
+        self._warned |= {cut.caption for cut in new}
         for line in prompt_truncation_notes(new):
             print_above_progress(self.console, line, label="truncated prompt:")
 
     def warn_once(self, line: str, label: str) -> None:
         """Warn, unless the same line has been shown before."""
-        if line not in self._warned_lines:
-            self._warned_lines.add(line)
+        if line not in self._warned:
+            self._warned.add(line)
             print_above_progress(self.console, line, label=label)
 
     def warn_truncated_captions(self) -> None:

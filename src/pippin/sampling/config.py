@@ -124,7 +124,7 @@ def check_requested_size(sampling: "SamplingConfig", conditioning: ConditioningC
         ConfigError: naming the setting and its range.
     """
     control, size = conditioning.control, sampling.control.original_size
-    reads = "original_size" in (*control.high, *control.low)
+    reads = "original_size" in control.fields
     if reads and not all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in size):
         raise ConfigError(
             f"sampling.control.original_size must lie between {SMALLEST_SIDE} and {LARGEST_SIDE} "

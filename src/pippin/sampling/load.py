@@ -67,7 +67,7 @@ class LoadedRun:
     def in_training(
         cls, components: Components, model: LatentDenoiser, images_seen: int
     ) -> "LoadedRun":
-        """The model of a training that goes on, without autoguidance: its guide may not exist yet.
+        """A run that is still training, without autoguidance: its guide may not exist yet.
 
         Args:
             components: components of the run.
@@ -138,14 +138,14 @@ class LoadedRun:
         """The recorded control fields that the model reads, or that its fields derive from."""
         control = self.recipe.conditioning.control
         shape = ("original_size", "crop_size") if self.recipe.conditioning.image_shape else ()
-        return recorded_fields([*control.high, *control.low, *shape])
+        return recorded_fields([*control.fields, *shape])
 
     @cached_property
     def read_names(self) -> tuple[str, ...]:
         """The control fields that the model reads."""
         conditioning = self.recipe.conditioning
         shape = ("original_size",) if conditioning.image_shape else ()
-        return (*conditioning.control.high, *conditioning.control.low, *shape)
+        return (*conditioning.control.fields, *shape)
 
     @property
     def class_names(self) -> tuple[str, ...]:

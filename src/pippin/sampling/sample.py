@@ -176,7 +176,7 @@ def _warn_truncated_prompts(
 
 def _warn_unguided(run: LoadedRun, sampler: Sampler) -> None:
     """Warn of guidance that acts at no step, except of a search's intervals, which may try it."""
-    interval, reason = sampler.config.guidance.log_snr_interval, sampler.unguided
+    interval, reason = sampler.config.guidance.log_snr_interval, sampler.unguided_reason
     if reason is not None and interval not in run.recipe.evaluation.intervals:
         run.components.warn_once(reason, label="not guided:")
 

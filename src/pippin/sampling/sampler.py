@@ -7,7 +7,7 @@ other images of a batch change it by rounding only.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -138,19 +138,21 @@ class Sampler:
         return Evaluations(len(evaluated), len(guided_at))
 
     @property
-    def unguided(self) -> str | None:
+    def unguided_reason(self) -> str | None:
         """Reason why a scale other than 1 guides no step; None if one does, or if all are 1."""
         guidance, times = self.config.guidance, [point.t for point in self._grid[:-1]]
         scales = (guidance.semantic_scale, guidance.control_scale, guidance.guide_scale)
         if set(scales) == {1} or any(acts_at(guidance, self.schedule, t) for t in times):
             return None
         count = f"{len(times)} step" + "s" * (len(times) > 1)
-        if (interval := guidance.log_snr_interval) is not None:
+        in_interval = replace(guidance, semantic_power=None)
+        if not any(acts_at(in_interval, self.schedule, t) for t in times):
             log_snrs = self.schedule.log_snr(torch.tensor(times, dtype=torch.float64))
+            low, high = float(log_snrs.min()), float(log_snrs.max())
             return (
-                f"sampling.guidance.log_snr_interval {interval} holds no step: the {count} lie at "
-                f"log-SNR {float(log_snrs.min()):.2f} to {float(log_snrs.max()):.2f}. The samples "
-                "are not guided: give an interval with some of them, or leave all scales at 1"
+                f"sampling.guidance.log_snr_interval {guidance.log_snr_interval} holds no step: "
+                f"the {count} lie at log-SNR {low:.2f} to {high:.2f}. The samples are not guided: "
+                "give an interval with some of them, or leave all scales at 1"
             )
         return (
             f"sampling.guidance.semantic_power {guidance.semantic_power:g} turns guidance off in "

@@ -117,7 +117,8 @@ def judge(low: float, high: float, smallest_effect: float) -> tuple[Verdict, str
     if low > 0 and high < smallest_effect:
         return (
             "not supported",
-            f"The rankings agree, but by less than counts ({smallest_effect:g}).",
+            f"The rankings agree, but the correlation is below the smallest that counts "
+            f"({smallest_effect:g}).",
         )
     if high < smallest_effect:
         return "not supported", f"The whole interval is below {matters}."

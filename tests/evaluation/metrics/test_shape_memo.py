@@ -51,11 +51,15 @@ def test_results_are_those_of_torch_at_each_call():
         assert torch.equal(torch.ones(2) + 1, torch.full((2,), 2.0))
 
 
+def _views(x):
+    return [x.view(3, 2), x.t(), torch.ops.aten._unsafe_view(x, [6]), x.add_(1)]
+
+
 def test_each_result_has_memory_of_its_own_unless_it_is_a_view():
     x = meta(2, 3)
     with ShapeMemo():
         first, second = (x * 2 for _ in range(2))
-        views = [x.view(3, 2), x.t(), torch.ops.aten._unsafe_view(x, [6]), x.add_(1)]
+        views = [view for _ in range(2) for view in _views(x)]  # the second time looked up
     storages = [y.untyped_storage()._cdata for y in (x, first, second)]
     assert len(set(storages)) == 3
     assert all(view.untyped_storage()._cdata == storages[0] for view in views)
@@ -73,3 +77,13 @@ def test_flops_are_those_of_torchs_counter(kind):
         counts.append(counter)
     theirs, first, second = counts
     assert theirs.get_total_flops() == first.total == second.total > 0
+
+
+def test_flops_are_counted_in_inference_mode():
+    """There the operations inside a linear layer or a convolution arrive as one."""
+    linear, conv = torch.nn.Linear(8, 6, device="meta"), torch.nn.Conv2d(4, 6, 3, device="meta")
+    with torch.inference_mode(), FlopCount() as counter:
+        linear(meta(5, 8))
+        conv(meta(1, 4, 8, 8))
+        F.scaled_dot_product_attention(*[meta(1, 2, 5, 8)] * 3)
+    assert counter.total == 2 * (5 * 8 * 6 + 6 * 6 * 6 * 4 * 9 + 2 * 2 * 5 * 5 * 8)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pippin.config import ConfigError, fingerprint
+from pippin.control import LARGEST_SIDE
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.features.extraction import build_features
 from pippin.evaluation.metric_registry import find_metric
@@ -141,9 +142,9 @@ def test_new_settings_leave_older_fingerprints(recipe):
     assert EvaluationConfig.from_dict(record) == plain
 
 
-@pytest.mark.parametrize("sides", [(0,), (24, 24)])
+@pytest.mark.parametrize("sides", [(0,), (24, 24), (24, LARGEST_SIDE + 1)])
 def test_requests_that_cannot_be_asked_for_are_refused(sides):
-    with pytest.raises(ConfigError, match=r"evaluation\.requests must be different sides"):
+    with pytest.raises(ConfigError, match=r"evaluation\.requests must be different sides from 8"):
         EvaluationConfig(requests=sides)
 
 

@@ -21,6 +21,7 @@ from pippin.studies.runner import refuse_unmeasured
 from pippin.studies.shipped.controlbench import controlbench_study
 from pippin.studies.shipped.options import (
     ROUNDING,
+    EvaluationMachine,
     FeatureChoice,
     MachineSettings,
     SamplingMachine,
@@ -232,6 +233,17 @@ def test_the_command_that_repeats_a_study_has_the_options_that_round_differently
     assert given.reproduce == (*study.reproduce[:-1], study.reproduce[-1] + options)
     same = with_machine_settings(study, MachineSettings(train=TrainMachine(workers=2)))
     assert same.reproduce == study.reproduce
+
+
+def test_sizes_of_batches_are_in_the_command_that_repeats_a_study():
+    """Matrix products of another batch size round differently."""
+    study = get_study("control", scale="cpu")
+    machine = MachineSettings(
+        sampling=SamplingMachine(batch_size=8), evaluation=EvaluationMachine(batch_size=16)
+    )
+    command = with_machine_settings(study, machine).reproduce[-1]
+    assert command.startswith(study.reproduce[-1])
+    assert "--sampling.batch-size 8" in command and "--evaluation.batch-size 16" in command
 
 
 def test_every_setting_of_a_machine_but_one_changes_no_number():

@@ -21,7 +21,10 @@ def cast(values: Tensor, dtype: torch.dtype, what: str, setting: str) -> Tensor:
     if bool(stored.isfinite().all()):
         return stored
     if not bool(values.isfinite().all()):
-        raise ValueError(f"{what} must be finite; the encoder returned others: check its weights")
+        raise ValueError(
+            f"{what} must be finite; the encoder returned NaN or infinite values: check its "
+            "weights"
+        )
     name = str(dtype).removeprefix("torch.")
     raise ValueError(
         f"{what} reach {float(values.abs().max()):g}, and {setting} {name} stores numbers up to "

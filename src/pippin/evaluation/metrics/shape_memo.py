@@ -58,8 +58,13 @@ class FlopCount(ShapeMemo):
         self._formulas = FlopCounterMode(display=False).flop_registry
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = super().__torch_dispatch__(func, types, args, kwargs)
         formula = self._formulas.get(func.overloadpacket)
+        if formula is None:  # in inference mode, operations arrive whole that consist of others
+            with self:
+                parts = func.decompose(*args, **(kwargs or {}))
+            if parts is not NotImplemented:
+                return parts
+        output = super().__torch_dispatch__(func, types, args, kwargs)
         if formula is not None:
             self.total += formula(*args, **(kwargs or {}), out_val=output)
         return output
@@ -96,7 +101,7 @@ def _is_kept(output: Any) -> bool:
 
 
 def _shares_memory(func: Any, output: Any, given: Any) -> bool:
-    """Whether an output is an input or a view of one; a schema does not tell of all."""
+    """Whether an output is an input or a view of one; schemas do not declare every alias."""
     schema = func._schema
     if any(x.alias_info is not None for x in (*schema.arguments, *schema.returns)):
         return True

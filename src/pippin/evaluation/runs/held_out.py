@@ -31,8 +31,8 @@ from pippin.types import Conditions, ControlBatch
 class HeldOut:
     """View 0 of held-out images, always square: posterior mean, label and control.
 
-    They are all held-out images, or ``evaluation.held_out_images`` of them, as many as one rank
-    encodes while the others wait.
+    At most ``evaluation.held_out_images`` images, because rank 0 encodes them while the others
+    wait.
     """
 
     def __init__(self, components: Components) -> None:

@@ -85,8 +85,8 @@ class EvaluationMachine:
 
 @dataclass(frozen=True, kw_only=True)
 class MachineSettings:
-    """Settings that do not change the numbers of a study, so that it can be resumed with other
-    values; None = the study's value."""
+    """Settings that change the numbers of a study by rounding at most, so that it can be resumed
+    with other values (but for ``muon_precision``); None = the study's value."""
 
     train: TrainMachine = field(default_factory=TrainMachine)
     cache: CacheMachine = field(default_factory=CacheMachine)
@@ -113,7 +113,10 @@ class FeatureChoice:
     """For inception, the file of its weights; for dinov2 and clip, the folder of the model."""
 
 
-ROUNDING = ("train.compile", "train.micro_batch_size", "train.muon_gram", "train.muon_precision")
+ROUNDING = (
+    *("train.compile", "train.micro_batch_size", "train.muon_gram", "train.muon_precision"),
+    *("sampling.batch_size", "evaluation.batch_size"),
+)
 """Machine settings with which numbers are equal up to rounding only."""
 
 

@@ -10,7 +10,7 @@ def higher_unless_shuffled(metric: Metric) -> Better:
 
 
 def with_chance_level(text: str, metric: Metric) -> str:
-    """The sentence, which says so where it is about the floor."""
+    """Complete a description; that of the floor names the chance level."""
     return text + (
         ", with shuffled captions: the chance level." if metric.value("shuffled") else "."
     )

@@ -12,14 +12,12 @@ from typing import Any
 from pippin.denoisers.dit.config import dit
 from pippin.denoisers.jit.config import X_PREDICTION
 from pippin.encoders.config import PIXELS
-from pippin.recipes.recipe import Recipe
+from pippin.recipes.recipe import Recipe, factor_and_channels
 from pippin.studies.contrasts import Contrast
 from pippin.studies.shipped.recent.base import FLOW, KID, SHAPES, Claims, differences, dit_base
 from pippin.studies.shipped.scales import SEEDS, SMALLEST_KID, ScaleName
 from pippin.studies.study import Axis, Study
 
-FACTOR: dict[ScaleName, int] = {"demo": 4, "cpu": 4, "gpu-hour": 4, "paper": 8}
-"""Factor of the base recipe's autoencoder."""
 PREDICTIONS = {"velocity": FLOW, "image": X_PREDICTION}
 
 
@@ -64,6 +62,7 @@ def latents_study(scale: ScaleName) -> Study:
 def _spaces(base: Recipe, scale: ScaleName) -> dict[str, dict[str, Any]]:
     """Level of the space -> settings."""
     size, patch_size = SHAPES[scale]
+    factor, _ = factor_and_channels(base)
     return {
         "latents": {
             "autoencoder.source": base.autoencoder.source,
@@ -74,7 +73,7 @@ def _spaces(base: Recipe, scale: ScaleName) -> dict[str, dict[str, Any]]:
         },
         "pixels": {
             "autoencoder.source": PIXELS,
-            "denoiser": dit(size, patch_size=patch_size * FACTOR[scale], cross_attention=True),
+            "denoiser": dit(size, patch_size=patch_size * factor, cross_attention=True),
             "diffusion.time_density": X_PREDICTION.time_density,
             "cache.enabled": scale != "paper",  # pixels of ImageNet would fill a terabyte
             "cache.dtype": "float16",  # exact for pixels
