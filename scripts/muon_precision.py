@@ -4,7 +4,7 @@
     OMP_NUM_THREADS=1 python scripts/muon_precision.py
 
 Trains the recipe of the studies at scale cpu for some steps on the embedded images, takes the
-gradients of its weight matrices, and compares the ways to orthogonalise them with float64:
+gradients of its weight matrices, and compares methods of orthogonalising them with float64:
 relative error of a matrix (median, largest), and processor time of all. Takes about a minute.
 """
 
@@ -28,7 +28,7 @@ from pippin.training.train import build_trainer
 STEPS = 60
 """Steps before the gradients are taken."""
 TURNS = 5
-Way = Callable[[list[Tensor]], list[Tensor]]
+Method = Callable[[list[Tensor]], list[Tensor]]
 """Matrices -> their orthogonal factors."""
 
 
@@ -37,15 +37,15 @@ def main() -> None:
     matrices = gradients()
     exact = [orthogonalise(matrix.double()) for matrix in matrices]
     print(f"{len(matrices)} matrices; error: median, largest; ms of processor time")
-    for name, way in WAYS.items():
+    for name, method in METHODS.items():
         errors = [
             float((step.double() - true).norm() / true.norm())
-            for step, true in zip(way(matrices), exact, strict=True)
+            for step, true in zip(method(matrices), exact, strict=True)
         ]
         seconds = []
         for _ in range(TURNS):
             start = time.process_time()
-            way(matrices)
+            method(matrices)
             seconds.append(time.process_time() - start)
         print(
             f"{name:22} {statistics.median(errors):8.2%} {max(errors):8.2%} "
@@ -70,35 +70,35 @@ def gradients() -> list[Tensor]:
     return [weight.grad.flatten(1) for weight in weights]
 
 
-def one_by_one(dtype: torch.dtype, *, gram: bool = False) -> Way:
+def single(dtype: torch.dtype, *, gram: bool = False) -> Method:
     """Each matrix by itself."""
     return lambda matrices: [orthogonalise(one, dtype, gram=gram) for one in matrices]
 
 
-def stacked(*, gram: bool = False) -> Way:
+def stacked(*, gram: bool = False) -> Method:
     """Matrices of one shape at once, in bf16."""
 
-    def way(matrices: list[Tensor]) -> list[Tensor]:
+    def method(matrices: list[Tensor]) -> list[Tensor]:
         places = defaultdict[torch.Size, list[int]](list)
         for place, matrix in enumerate(matrices):
             places[matrix.shape].append(place)
-        found: dict[int, Tensor] = {}
+        results: dict[int, Tensor] = {}
         for shape, group in places.items():
             length = max(1, STACK_NUMBERS // shape.numel())
             for start in range(0, len(group), length):
                 chosen = group[start : start + length]
                 stack = [matrices[place] for place in chosen]
                 steps = orthogonalise_stack(stack, torch.bfloat16, gram=gram)
-                found |= dict(zip(chosen, steps, strict=True))
-        return [found[place] for place in range(len(matrices))]
+                results |= dict(zip(chosen, steps, strict=True))
+        return [results[place] for place in range(len(matrices))]
 
-    return way
+    return method
 
 
-WAYS: dict[str, Way] = {
-    "fp32": one_by_one(torch.float32),
-    "fp32, Gram": one_by_one(torch.float32, gram=True),
-    "bf16, published order": one_by_one(torch.bfloat16),
+METHODS: dict[str, Method] = {
+    "fp32": single(torch.float32),
+    "fp32, Gram": single(torch.float32, gram=True),
+    "bf16, published order": single(torch.bfloat16),
     "bf16": stacked(),
     "bf16, Gram": stacked(gram=True),
 }

@@ -17,6 +17,7 @@ from pippin.recipes.checks import check_recipe
 from pippin.recipes.recipe import Recipe
 from pippin.reports.markdown import markdown
 from pippin.reports.report_data import open_source
+from pippin.studies.shipped.table import STUDIES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -148,6 +149,15 @@ def test_the_table_of_claims_is_that_of_the_kept_results(tmp_path):
     program = f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')"
     done = run_code(program, tmp_path, "--check")
     assert done.returncode == 0, f"python scripts/claims_table.py renews it\n{done.stdout}"
+
+
+def test_studies_without_results_are_listed_as_not_run():
+    text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    _, section = text.split("\n## Not run\n")
+    listed = {name for name in re.findall(r"`([\w-]+)`", section) if name in STUDIES}
+    kept = {folder.parent.name for folder in (ROOT / "results").glob("*/study.json")}
+    built = {name for name, shipped in STUDIES.items() if "cpu" in shipped.scales}
+    assert listed == {name for name in built if f"{name}-cpu" not in kept}
 
 
 def test_hours_of_the_studies_of_a_gpu_hour_are_those_of_the_plans():

@@ -39,6 +39,8 @@ NEWER = {
     "few-steps",
     "guidance-apart",
     "late-control",
+    "latents",
+    "masking",
     "positions",
     "repa",
     "semantic-path",

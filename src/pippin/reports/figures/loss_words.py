@@ -44,7 +44,7 @@ class LossWords(NamedTuple):
     """How it is measured."""
 
 
-NAMED_ARMS = 3
+LISTED_ARMS = 3
 """The largest group of arms with equal losses is called "the other N arms" if it has more."""
 
 
@@ -70,10 +70,10 @@ def training_loss_words(arms: Mapping[str, Settings]) -> LossWords:
 def _each_group(groups: Mapping[LossWords, list[str]]) -> Iterator[str]:
     """Arms and explanation of each group; a large one is last, without the names of its arms."""
     *others, largest = sorted(groups.values(), key=len)
-    order = groups.values() if len(largest) <= NAMED_ARMS else (*others, largest)
+    order = groups.values() if len(largest) <= LISTED_ARMS else (*others, largest)
     words = {tuple(arms): words for words, arms in groups.items()}
     for arms in order:
-        many = arms is largest and len(arms) > NAMED_ARMS
+        many = arms is largest and len(arms) > LISTED_ARMS
         who = f"the other {len(arms)} arms" if many else ", ".join(arms)
         yield f"{who}: {words[tuple(arms)].explanation}"
 

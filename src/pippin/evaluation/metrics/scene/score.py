@@ -104,8 +104,8 @@ def _candidates(rows: Sequence[Sequence[Mapping[str, bool]]], statement: Stateme
     """Slots that an assignment is searched among: the result is that of all slots.
 
     Slots with the same matches are interchangeable unless a relation asks where they are, so as
-    many as there are stated objects suffice. Noise has dozens of objects, and the search grows
-    with the power of their number.
+    many as there are stated objects suffice. Damaged images can have dozens of objects, and
+    the search grows with the power of their number.
     """
     if statement.relation is not None:
         return list(range(len(rows)))

@@ -10,8 +10,8 @@ A task asks for a part of what a caption states:
     position              both shapes, and their relation
     colour-attribution    both shapes, each in its own colour
 
-GenEval finds objects with a detector and names colours with CLIP. Here both are read exactly, of
-other images and captions, so the figures of the two are not comparable.
+GenEval finds objects with a detector and names colours with CLIP. Here both are computed from
+pixels, of other images and captions, so the figures of the two are not comparable.
 """
 
 from collections.abc import Mapping, Sequence
