@@ -15,11 +15,13 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from pippin.cli.main import main
+from pippin.config import replace_at
 from pippin.data.config import ImagesConfig
 from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig
 from pippin.evaluation.config import EvaluationConfig
 from pippin.evaluation.runs.evaluate import evaluate_run
+from pippin.recipes.table import get_recipe
 from pippin.runs.checkpoint import load_state
 from pippin.runs.folder import RunFolder
 from pippin.runs.inputs import INPUTS_FILE, RunInputs, read_inputs
@@ -28,6 +30,7 @@ from pippin.sampling.config import ControlRequest
 from pippin.sampling.load import load_run
 from pippin.sampling.sample import draw, sampling_protocol
 from pippin.training.config import InitConfig
+from pippin.training.resume import refuse_other_data
 from pippin.training.train import train
 
 CLASSES = ("cat", "dog", "zebra")
@@ -328,6 +331,33 @@ def test_runs_of_a_study_see_the_same_images(project, own):
         train(replace(own, seed=2), project / "runs/c", console=Console(quiet=True))
     other = replace(own, data=replace(own.data, max_pictures=10))  # which is another question
     train(other, project / "runs/d", console=Console(quiet=True))
+
+
+def test_runs_of_a_study_that_read_other_captions_see_the_same_images(project, own):
+    """Arms by class and by text, with other text encoders or other kinds of captions."""
+    (project / "study.json").write_text("{}")
+
+    def inputs(encoder: str | None, **hashes: str) -> RunInputs:
+        record = read_inputs(project / "runs/a")
+        train = replace(record.data.train, captions=hashes)
+        return replace(record, text_encoder=encoder, data=replace(record.data, train=train))
+
+    text = replace(get_recipe("openmoji/mmdit-disentangled-text"), data=own.data)
+    text = replace_at(text, "text.captions", {"name": 1.0})
+    refuse_other_data(project / "runs/b", text, inputs("1", name="a"))  # runs/a reads classes
+    (project / "runs/b").mkdir()
+    text.save(project / "runs/b/config.json")
+    inputs("1", name="a").save(project / "runs/b" / INPUTS_FILE)
+    for same_captions in (
+        (replace_at(text, "text.source", ("other",)), inputs("2", name="a")),
+        (replace_at(text, "text.captions", {"long": 1.0}), inputs("1", long="b")),
+        (own, inputs(None, long="b")),
+    ):
+        refuse_other_data(project / "runs/c", *same_captions)
+    with pytest.raises(ValueError, match=r"captions of the training images differ \(name\)"):
+        refuse_other_data(project / "runs/c", text, inputs("1", name="b"))
+    with pytest.raises(ValueError, match=r"the files of text\.source differ \(1 before, 2 now"):
+        refuse_other_data(project / "runs/c", text, inputs("2", name="a"))
 
 
 def test_a_damaged_record_is_named(project):

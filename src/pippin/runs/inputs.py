@@ -110,16 +110,19 @@ class Differences:
     decoder: str = ""
 
     @classmethod
-    def between(cls, recorded: RunInputs, now: RunInputs, recipe: Recipe) -> "Differences":
-        """The differences that matter to the model of a recipe."""
+    def between(cls, recorded: RunInputs, now: RunInputs, *recipes: Recipe) -> "Differences":
+        """The differences in what the models of all these recipes read."""
         classes = class_changes(recorded.data.class_names, now.data.class_names)
-        images = image_changes(recorded.data, now.data, captions_read(recipe))
-        if recorded.text_encoder != now.text_encoder:
+        captions = [captions_read(recipe) for recipe in recipes]
+        shared = [kind for kind in captions[0] if all(kind in kinds for kinds in captions)]
+        images = image_changes(recorded.data, now.data, shared)
+        encoders = {recipe.text.source if reads_text(recipe) else None for recipe in recipes}
+        if len(encoders) == 1 and recorded.text_encoder != now.text_encoder:
             files = f"the files of text.source differ ({recorded.text_encoder} before, "
             images = "; ".join(filter(None, [images, f"{files}{now.text_encoder} now)"]))
         same_autoencoder = recorded.autoencoder == now.autoencoder
         return cls(
-            classes=classes if reads_classes(recipe) else "",
+            classes=classes if all(map(reads_classes, recipes)) else "",
             autoencoder=""
             if same_autoencoder
             else f"its fingerprint is {now.autoencoder}, recorded is {recorded.autoencoder}",

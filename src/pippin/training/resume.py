@@ -201,7 +201,8 @@ def update_recorded_paths(run: RunFolder, inputs: RunInputs) -> None:
 
 
 def refuse_other_data(folder: Path, recipe: Recipe, inputs: RunInputs) -> None:
-    """Refuse a study's run whose images differ from those of another run with the same settings.
+    """Refuse a study's run whose images differ from those of another run with the same settings
+    of data. Captions and files of the text encoder are compared where both runs read the same.
 
     Raises:
         ValueError: the message names the other run and the difference.
@@ -211,9 +212,10 @@ def refuse_other_data(folder: Path, recipe: Recipe, inputs: RunInputs) -> None:
         return
     for other in sorted((*study.glob("runs/*"), *study.glob("starts/*"))):
         other_inputs = read_inputs(other) if other != folder else None
-        if other_inputs is None or not _same_settings(other, recipe):
+        other_recipe = _recipe(other) if other_inputs is not None else None
+        if other_inputs is None or other_recipe is None or other_recipe.data != recipe.data:
             continue
-        differences = Differences.between(other_inputs, inputs, recipe)
+        differences = Differences.between(other_inputs, inputs, recipe, other_recipe)
         if problem := differences.classes or differences.images:
             raise ValueError(
                 f"{other} of the same study was trained on other data than are there now: "
@@ -222,10 +224,9 @@ def refuse_other_data(folder: Path, recipe: Recipe, inputs: RunInputs) -> None:
             )
 
 
-def _same_settings(other: Path, recipe: Recipe) -> bool:
-    """Whether another run's recipe has the same data settings."""
+def _recipe(run: Path) -> Recipe | None:
+    """The recipe of a run; None where it cannot be read."""
     try:
-        other_recipe = Recipe.load(RunFolder(other).config)
+        return Recipe.load(RunFolder(run).config)
     except (OSError, ConfigError):
-        return False
-    return other_recipe.data == recipe.data
+        return None
