@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Picture of a study's samples, a row for each arm.
+"""Image of a study's samples, a row for each arm.
 
     python scripts/samples_by_arm.py studies/latents-cpu docs/images/latents-samples.png
 
@@ -22,7 +22,7 @@ COLUMNS = 10
 
 
 def main() -> int:
-    """Render the picture of a study."""
+    """Render the image of a study."""
     if len(sys.argv) != 3:
         print(__doc__)
         return 2
