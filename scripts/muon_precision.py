@@ -72,7 +72,7 @@ def gradients() -> list[Tensor]:
 
 def single(dtype: torch.dtype, *, gram: bool = False) -> Method:
     """Each matrix by itself."""
-    return lambda matrices: [orthogonalise(one, dtype, gram=gram) for one in matrices]
+    return lambda matrices: [orthogonalise(matrix, dtype, gram=gram) for matrix in matrices]
 
 
 def stacked(*, gram: bool = False) -> Method:

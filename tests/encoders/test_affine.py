@@ -69,7 +69,9 @@ def test_impossible_statistics_are_refused(std: float) -> None:
         Affine.from_statistics(torch.zeros(1), torch.tensor([std]))
 
 
-@pytest.mark.parametrize("mean", [{"a": 1.0, "b": 2.0}, [[1.0], [2.0]], ["a", "b"], 3])
+@pytest.mark.parametrize(
+    "mean", [{"a": 1.0, "b": 2.0}, [[1.0], [2.0]], ["a", "b"], 3, "12", {"0": 1.0, "1": 2.0}]
+)
 def test_statistics_that_are_no_numbers_are_refused(mean) -> None:
     config = {"scaling_factor": 0.5, "latents_mean": mean, "latents_std": [1.0, 2.0]}
     with pytest.raises(ValueError, match="latent statistics are damaged"):

@@ -11,7 +11,7 @@ import pytest
 from pippin.encoders.config import AutoencoderConfig
 from pippin.encoders.hub import model_folder
 from pippin.encoders.hub_files import list_cached
-from pippin.encoders.snapshots import SnapshotError, find_snapshot
+from pippin.encoders.snapshots import DamagedSnapshotError, SnapshotError, find_snapshot
 from pippin.encoders.source import find_autoencoder
 from pippin.system.offline import LIBRARY_SWITCHES, SWITCH
 
@@ -126,7 +126,7 @@ def test_a_name_that_no_model_can_have_is_refused_as_such(hub, monkeypatch):
 def test_a_damaged_index_of_weights_is_named(hub, tmp_path):
     index, shards = "model.safetensors.index.json", ["1.safetensors", "2.safetensors"]
     snapshot = cache(tmp_path, ["config.json", index, shards[0]])
-    with pytest.raises(SnapshotError, match=r"is damaged in .*index\.json .*weight_map"):
+    with pytest.raises(DamagedSnapshotError, match=r"is damaged in .*index\.json .*weight_map"):
         list_cached(NAME, None, PATTERNS, tmp_path / "cache")
     names = json.dumps({"weight_map": dict(zip("ab", shards, strict=True))})
     (snapshot / index).write_text(names)

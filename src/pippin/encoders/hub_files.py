@@ -13,7 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from pippin.encoders.snapshots import SnapshotError
+from pippin.encoders.snapshots import DamagedSnapshotError, SnapshotError
 from pippin.system.files import file_digest
 from pippin.system.redaction import redact
 from pippin.system.weight_files import shards
@@ -125,7 +125,8 @@ def list_cached(
     """Files of a model that a cache holds, without asking the hub; sizes are those of the cache.
 
     Raises:
-        SnapshotError: the cache holds no such model, a part of it, or a damaged index.
+        SnapshotError: the cache holds no such model, or a part of it.
+        DamagedSnapshotError: an index of weights is damaged.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -150,7 +151,10 @@ def list_cached(
     try:
         missing = _missing_shards(folder, files, names)
     except ValueError as error:
-        raise SnapshotError(f"is damaged in {cache}: {error}") from error
+        raise DamagedSnapshotError(
+            f"is damaged in {cache}: {error}; delete that file, and download the model again with "
+            "network access"
+        ) from error
     if not files or "config.json" not in names or missing:
         raise SnapshotError(f"is not complete in {cache}")
     return HubModel(name=name, revision=revision, commit=folder.name, files=files)

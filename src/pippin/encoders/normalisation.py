@@ -179,18 +179,13 @@ class Affine:
         """
         try:
             if MEAN_KEY in metadata and STD_KEY in metadata:
-                mean, std = (
-                    [float(value) for value in parse_json(metadata[key])]
-                    for key in (MEAN_KEY, STD_KEY)
-                )
+                mean, std = (_numbers(parse_json(metadata[key])) for key in (MEAN_KEY, STD_KEY))
             else:
                 mean, std = _diffusers_statistics(config, channels)
-        except MissingStatisticsError:
-            raise
-        except (TypeError, ValueError, ArithmeticError) as error:
+        except (TypeError, ArithmeticError) as error:
             raise ValueError(
-                f"latent statistics are damaged ({error}): means, deviations and scaling_factor "
-                f"must be numbers other than 0; {AGAIN}"
+                f"latent statistics are damaged ({error}): means must be numbers; deviations and "
+                f"scaling_factor numbers other than 0; {AGAIN}"
             ) from error
         if (len(mean), len(std)) != (channels, channels):
             raise ValueError(
@@ -274,4 +269,17 @@ def _diffusers_statistics(
         )
     if mean is None or std is None:
         mean, std = [config.get("shift_factor") or 0.0] * channels, [1.0] * channels
-    return [float(value) for value in mean], [float(value) / factor for value in std]
+    return _numbers(mean), [value / factor for value in _numbers(std)]
+
+
+def _numbers(values: Any) -> list[float]:
+    """The values of a list.
+
+    Raises:
+        TypeError: no list of numbers.
+    """
+    if not isinstance(values, list | tuple):
+        raise TypeError(f"{type(values).__name__} instead of a list")
+    if others := [value for value in values if type(value) not in (int, float)]:
+        raise TypeError(f"{type(others[0]).__name__} instead of a number")
+    return [float(value) for value in values]

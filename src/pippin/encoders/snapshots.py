@@ -11,6 +11,10 @@ class SnapshotError(ValueError):
     """Error for a hub model that is not available; the message gives the reason and the remedy."""
 
 
+class DamagedSnapshotError(SnapshotError):
+    """Error for a hub model of which a file in the cache is damaged."""
+
+
 def find_snapshot(name: str, patterns: Sequence[str], revision: str | None = None) -> Path:
     """Folder of a hub model in the hub's cache, with the files that match the patterns.
 

@@ -241,7 +241,7 @@ def _kernel_subset_measure(
     generated: Features, reference: Features, shared: dict[str, Any], config: EvaluationConfig
 ) -> Measure:
     """KID as papers report it: the mean over subsets, with the spread of one subset; no interval
-    where all subsets are one."""
+    where all subsets are equal."""
     size = min(config.kid_subset_size, len(generated), len(reference))
     estimates = subset_distances(
         generated.values,
@@ -252,11 +252,12 @@ def _kernel_subset_measure(
     )
     value, spread = float(estimates.mean()), float(estimates.std(correction=0))
     varies = config.kid_subsets > 1 and size < max(len(generated), len(reference))
+    half = NORMAL_95 * spread if varies else None
     return Measure.of(
         KID_SUBSETS(features=generated.extractor),
         value,
-        low=value - NORMAL_95 * spread if varies else None,
-        high=value + NORMAL_95 * spread if varies else None,
+        low=None if half is None else value - half,
+        high=None if half is None else value + half,
         interval_over="subsets" if varies else "none",
         n=len(generated),
         protocol=shared

@@ -27,8 +27,11 @@ def meanflow_time_note(diffusion: DiffusionConfig, denoiser: DenoiserConfig) -> 
     if not diffusion.meanflow.enabled or denoiser.time_input == "data":
         return None
     option = denoiser.data_time_option
-    others = "take denoiser.kind jit, ddt, or dit with --denoiser.time-input data"
-    advice = f"set {option}" if option else others
+    advice = (
+        f"set {option}"
+        if option
+        else "set denoiser.kind to jit or ddt, or to dit with --denoiser.time-input data"
+    )
     return (
         f"diffusion.meanflow.share is {diffusion.meanflow.share:g}, and denoiser {denoiser.kind} "
         "reads times in [0, 1000]: the derivative du/dt in its target is many times as large as "

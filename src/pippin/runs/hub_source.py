@@ -25,7 +25,7 @@ from pippin.encoders.hub_files import (
     list_cached,
     list_model,
 )
-from pippin.encoders.snapshots import SnapshotError, missing_offline
+from pippin.encoders.snapshots import DamagedSnapshotError, SnapshotError, missing_offline
 from pippin.runs.exports import (
     AUTOENCODER_FOLDER,
     LAST_FILE,
@@ -265,6 +265,8 @@ def _list_files(hub: HubSource, commit: str) -> HubModel:
         return list_model(hub.name, commit, EXPORT_FILES, cache_folder())
     try:
         files = list_cached(hub.name, commit, EXPORT_FILES, cache_folder())
+    except DamagedSnapshotError:
+        raise
     except SnapshotError as error:
         raise missing_offline(hub.name, hub.revision) from error
     if WEIGHTS_FILE not in {file.name for file in files.files}:

@@ -110,14 +110,21 @@ class Differences:
     decoder: str = ""
 
     @classmethod
-    def between(cls, recorded: RunInputs, now: RunInputs, *recipes: Recipe) -> "Differences":
-        """The differences in what the models of all these recipes read."""
+    def between(
+        cls, recorded: RunInputs, now: RunInputs, recipe: Recipe, *others: Recipe
+    ) -> "Differences":
+        """Differences in inputs that the models of all recipes read."""
+        recipes = (recipe, *others)
         classes = class_changes(recorded.data.class_names, now.data.class_names)
-        captions = [captions_read(recipe) for recipe in recipes]
-        shared = [kind for kind in captions[0] if all(kind in kinds for kinds in captions)]
+        shared = [
+            kind
+            for kind in captions_read(recipe)
+            if all(kind in captions_read(other) for other in others)
+        ]
         images = image_changes(recorded.data, now.data, shared)
-        encoders = {recipe.text.source if reads_text(recipe) else None for recipe in recipes}
-        if len(encoders) == 1 and recorded.text_encoder != now.text_encoder:
+        sources = {one.text.source if reads_text(one) else None for one in recipes}
+        same_source = len(sources) == 1  # of none, too
+        if same_source and recorded.text_encoder != now.text_encoder:
             files = f"the files of text.source differ ({recorded.text_encoder} before, "
             images = "; ".join(filter(None, [images, f"{files}{now.text_encoder} now)"]))
         same_autoencoder = recorded.autoencoder == now.autoencoder

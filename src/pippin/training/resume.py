@@ -219,8 +219,8 @@ def refuse_other_data(folder: Path, recipe: Recipe, inputs: RunInputs) -> None:
         if problem := differences.classes or differences.images:
             raise ValueError(
                 f"{other} of the same study was trained on other data than are there now: "
-                f"{problem}. Their results could not be compared: restore the data, or start "
-                "the study in another folder"
+                f"{problem}. Their results could not be compared: restore the data or "
+                "files, or start the study in another folder"
             )
 
 

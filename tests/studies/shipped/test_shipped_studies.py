@@ -42,6 +42,7 @@ NEWER = {
     "latents",
     "masking",
     "positions",
+    "rankings",
     "repa",
     "semantic-path",
     "shapes-guidance",

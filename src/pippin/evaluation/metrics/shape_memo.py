@@ -14,6 +14,8 @@ LIMIT = 20_000
 _results: dict[Any, Any] = {}
 _not_kept: set[Any] = set()
 """Operations that return or change what they are given."""
+_not_composite: set[Any] = set()
+"""Operations that do not consist of others."""
 
 
 class ShapeMemo(TorchDispatchMode):
@@ -59,11 +61,12 @@ class FlopCount(ShapeMemo):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         formula = self._formulas.get(func.overloadpacket)
-        if formula is None:  # in inference mode, operations arrive whole that consist of others
-            with self:
-                parts = func.decompose(*args, **(kwargs or {}))
-            if parts is not NotImplemented:
-                return parts
+        if formula is None and func not in _not_composite:
+            with self:  # inference mode does not decompose composite operations
+                output = func.decompose(*args, **(kwargs or {}))
+            if output is not NotImplemented:
+                return output
+            _not_composite.add(func)
         output = super().__torch_dispatch__(func, types, args, kwargs)
         if formula is not None:
             self.total += formula(*args, **(kwargs or {}), out_val=output)

@@ -114,8 +114,12 @@ class FeatureChoice:
 
 
 ROUNDING = (
-    *("train.compile", "train.micro_batch_size", "train.muon_gram", "train.muon_precision"),
-    *("sampling.batch_size", "evaluation.batch_size"),
+    "train.compile",
+    "train.micro_batch_size",
+    "train.muon_gram",
+    "train.muon_precision",
+    "sampling.batch_size",
+    "evaluation.batch_size",
 )
 """Machine settings with which numbers are equal up to rounding only."""
 
