@@ -123,7 +123,7 @@ def test_tables_of_results_are_those_of_their_files(folder):
     page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
     assert markdown(source) in page, "python scripts/keep_results.py --tables renews it"
     for file in folder.parent.iterdir():
-        assert file.stat().st_size < 5_000_000, file
+        assert file.stat().st_size < 6_000_000, file  # rankings: 60 runs, three parts each
 
 
 def test_commands_of_kept_pages_name_their_own_folders():
