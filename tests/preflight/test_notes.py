@@ -86,7 +86,7 @@ def test_pippin_sample_prints_it(precision, monkeypatch, capsys):
 
 def test_times_up_to_1000_are_noted_for_mean_velocities():
     assert meanflow_time_note(MEANFLOW, dit("tiny")).count("set --denoiser.time-input data,") == 1
-    assert "denoiser.kind dit, jit or ddt" in meanflow_time_note(MEANFLOW, mmdit("tiny"))
+    assert "denoiser.kind to jit or ddt" in meanflow_time_note(MEANFLOW, mmdit("tiny"))
     for denoiser in (dit("tiny", time_input="data"), ddt("S")):
         assert meanflow_time_note(MEANFLOW, denoiser) is None
     assert meanflow_time_note(FLOW, dit("tiny")) is None

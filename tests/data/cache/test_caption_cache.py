@@ -182,7 +182,7 @@ def test_two_processes_share_the_work(tmp_path, killed):
     ("factor", "dtype", "message"),
     [
         (1e4, torch.float16, r"reach 490000, and text\.dtype float16 stores numbers up to 65504"),
-        (float("inf"), torch.float32, "must be finite; the encoder returned others"),
+        (float("inf"), torch.float32, "must be finite; the encoder returned NaN or infinite"),
     ],
 )
 def test_features_that_cannot_be_stored_are_refused(tmp_path, factor, dtype, message):
