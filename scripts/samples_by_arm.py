@@ -3,8 +3,7 @@
 
     python scripts/samples_by_arm.py studies/latents-cpu docs/images/latents-samples.png
 
-Shows the first samples of the first training seed, without selection: seeds and classes are those
-of the other rows.
+Shows the first samples of the first training seed, without selection.
 """
 
 import sys
@@ -34,6 +33,8 @@ def main() -> int:
     for row, arm in zip(cells, declared.arms, strict=True):
         samples = folder / "runs" / f"{arm}-seed{declared.seeds[0]}" / "evaluation" / "samples"
         images = sorted(read_manifest(samples).images, key=lambda image: image["seed"])
+        if len(images) < COLUMNS:
+            raise SystemExit(f"{samples} has {len(images)} samples; {COLUMNS} are shown")
         row[0].set_ylabel(arm.replace("-", "\n"), rotation=0, ha="right", va="center")
         for axes, image in zip(row, images[:COLUMNS], strict=True):
             _draw(axes, samples / image["file"])

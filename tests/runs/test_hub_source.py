@@ -9,6 +9,7 @@ import huggingface_hub.constants
 import pytest
 from hub_server import COMMIT, serving_hub
 
+from pippin.encoders.snapshots import DamagedSnapshotError
 from pippin.evaluation.runs.named_models import named_models
 from pippin.runs.hub_source import (
     HubSource,
@@ -192,6 +193,19 @@ def test_offline_and_without_a_network(hub, monkeypatch):
         load_trained_weights(f"hf://{NAME}")
     with pytest.raises(ValueError, match=r"no connection to .*; finished files stay$"):
         load_trained_weights("hf://ada/never-seen")
+
+
+def test_damage_of_the_cache_is_not_called_incomplete_offline(hub, monkeypatch):
+    """Downloading again would keep a damaged file that the cache already has."""
+
+    def damaged(*_):
+        raise DamagedSnapshotError("is damaged in the cache; delete that file")
+
+    trained_recipe(f"hf://{NAME}")
+    monkeypatch.setenv(SWITCH, "1")
+    monkeypatch.setattr("pippin.runs.hub_source.list_cached", damaged)
+    with pytest.raises(ValueError, match=rf"{NAME} is damaged in the cache; delete that file$"):
+        load_trained_weights(f"hf://{NAME}")
 
 
 def test_models_of_others_and_code_are_refused(hub):
