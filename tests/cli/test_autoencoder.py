@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from noise_images import write_noise
+from safetensors.torch import load_file
 
 from pippin.cli import autoencoder as verb
 from pippin.data.config import OpenMojiConfig
@@ -17,6 +19,7 @@ from pippin.encoders.autoencoder import Autoencoder
 from pippin.encoders.config import AutoencoderConfig, AutoencoderTrainConfig
 from pippin.encoders.source import WEIGHTS_FILE
 from pippin.system.lock import FolderBusyError, folder_lock
+from pippin.training.autoencoder.trainer import AutoencoderTrainer
 
 TRAIN = AutoencoderTrainConfig(batch_size=3)
 DATA = OpenMojiConfig(resolution=16, max_pictures=5)
@@ -47,6 +50,36 @@ def test_it_leaves_a_folder_that_loads(
     with pytest.raises(ValueError, match="already holds an autoencoder"):
         verb.main(["train", "--out", str(tmp_path)])
     assert (tmp_path / WEIGHTS_FILE).read_bytes() == before
+
+
+@pytest.mark.parametrize(("largest", "dtype"), [(6e4, torch.float16), (1e5, torch.float32)])
+def test_weights_beyond_the_range_of_float16_are_stored_in_float32(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    largest: float,
+    dtype: torch.dtype,
+) -> None:
+    real = AutoencoderTrainer.ema_network
+
+    def with_a_large_weight(trainer: AutoencoderTrainer) -> AutoencoderKL:
+        network = real(trainer)
+        with torch.no_grad():
+            network.decoder.conv_out.bias[0] = largest
+        return network
+
+    monkeypatch.setattr(AutoencoderTrainer, "ema_network", with_a_large_weight)
+    monkeypatch.setattr(verb, "AFFINE_IMAGES", 8)
+    options = "--train.images 4 --train.batch-size 4 --train.block-channels 4 8 --train.device cpu"
+    data = "--data.resolution 16 --data.max-pictures 8"
+    assert verb.main(["train", "--out", str(tmp_path), *options.split(), *data.split()]) == 0
+    stored = load_file(tmp_path / WEIGHTS_FILE)
+    assert {value.dtype for value in stored.values()} == {dtype}
+    assert max(float(value.abs().max()) for value in stored.values()) == pytest.approx(
+        largest, rel=1e-3
+    )
+    said = "stored in float32" in capsys.readouterr().err
+    assert said == (dtype == torch.float32)
 
 
 def test_two_trainings_in_one_folder_are_refused(tmp_path: Path) -> None:
